@@ -1,0 +1,206 @@
+/**
+ * The one home of child processes. Every child gets a bare environment (`childEnvironment`) and no shell. Children that must
+ * not outlive us go through the keeper (`keeper/keeper.c`), which ends them and all their descendants when our end of a pipe
+ * closes, for whatever reason it closes: a SIGKILL of this process included.
+ */
+import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
+import { constants } from "node:fs";
+import { access } from "node:fs/promises";
+import { join } from "node:path";
+import type { Duplex, Readable } from "node:stream";
+import { PyroError, systemCode } from "./error.js";
+import { childEnvironment } from "./settings.js";
+import { nativeProgram } from "./paths.js";
+import { cancelled } from "./deadline.js";
+
+export interface ChildExit {
+  /** Exit status; null if a signal ended it. */
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+/** What a child's descriptors are from 0 upwards: `pipe` gives a Duplex in `stdio`, a number hands on that descriptor. */
+export type ChildStdio = readonly ("ignore" | "pipe" | number)[];
+
+export interface KeepOptions {
+  stdio: ChildStdio;
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Time to live, seconds: the keeper ends the child then, whether or not we live. */
+  ttlSeconds?: number;
+  /** Between SIGTERM and SIGKILL, milliseconds; 0 sends SIGKILL at once. */
+  graceMs?: number;
+  /** Files on which the keeper holds a shared lock for as long as the child lives. */
+  lockShared?: readonly string[];
+}
+
+/** A process started by `keepChild`. */
+export interface KeptChild {
+  /** The keeper's process id. */
+  pid: number;
+  /** Our ends of the descriptors that were asked for as `pipe`, by descriptor number. */
+  stdio: readonly (Duplex | undefined)[];
+  exited: Promise<ChildExit>;
+  /** Ends the child and its descendants: SIGTERM, the grace, SIGKILL. Resolves when all are gone. Safe to call again. */
+  end(): Promise<ChildExit>;
+}
+
+/** The keeper's exit status when the time to live ended the child. */
+export const keeperTtlStatus = 124;
+
+/**
+ * Starts `command` under the keeper. The child's descriptors are `stdio`; the keeper's lifeline to us is one more pipe behind
+ * them. Throws HOST_MISSING when there is no such command.
+ */
+export async function keepChild(command: string, args: readonly string[], options: KeepOptions): Promise<KeptChild> {
+  const program = await findProgram(command);
+  const lifeline = options.stdio.length;
+  const keeperArgs = ["keep", "--lifeline", String(lifeline), "--grace-ms", String(options.graceMs ?? 0)];
+  if (options.ttlSeconds !== undefined) keeperArgs.push("--ttl-seconds", String(options.ttlSeconds));
+  for (const file of options.lockShared ?? []) keeperArgs.push("--lock-shared", file);
+  const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", program, ...args], {
+    stdio: [...options.stdio, "pipe"] as StdioOptions,
+    env: childEnvironment(options.env),
+    detached: true,
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const exited = exitOf(child, command);
+  await started(child, command);
+  const stdio = (child.stdio as (Duplex | null)[]).map((stream) => stream ?? undefined);
+  const lifelineStream = stdio[lifeline]!;
+  for (const stream of stdio) stream?.on("error", () => {}); // a reset when the other side dies; the exit says all
+  return {
+    pid: child.pid!,
+    stdio: stdio.slice(0, lifeline),
+    exited,
+    end() {
+      lifelineStream.destroy();
+      return exited;
+    },
+  };
+}
+
+export interface RunOptions {
+  signal?: AbortSignal;
+  env?: Record<string, string>;
+  cwd?: string;
+  /** Standard input; none when left out. */
+  input?: string | Uint8Array;
+  /** Most bytes of standard output that are taken before the child is ended with PROTOCOL. Default 16 MiB. */
+  maxOutputBytes?: number;
+  /** Milliseconds. Default 60,000. */
+  timeoutMs?: number;
+}
+
+export interface RunOutput extends ChildExit {
+  stdout: Buffer;
+  /** The last 8 KiB of standard error. */
+  stderr: string;
+}
+
+/** Runs `command` to its end and takes its output. Does not throw for a non-zero exit: the caller knows what that means. */
+export async function runChild(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunOutput> {
+  const maxOutputBytes = options.maxOutputBytes ?? 16 << 20;
+  const child = spawn(command, args, {
+    stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    env: childEnvironment(options.env),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
+  const exited = exitOf(child, command);
+  await started(child, command);
+  let failure: PyroError | undefined;
+  const fail = (error: PyroError) => {
+    failure ??= error;
+    child.kill("SIGKILL");
+  };
+  const timeoutMs = options.timeoutMs ?? 60_000;
+  const timer = setTimeout(() => fail(new PyroError("TIMEOUT", `${command} did not end within ${timeoutMs / 1000} s.`)), timeoutMs);
+  const onAbort = () => fail(cancelled(options.signal));
+  options.signal?.addEventListener("abort", onAbort, { once: true });
+  if (options.signal?.aborted) onAbort();
+  const chunks: Buffer[] = [];
+  let total = 0;
+  child.stdout!.on("data", (chunk: Buffer) => {
+    total += chunk.length;
+    if (total > maxOutputBytes) fail(new PyroError("PROTOCOL", `${command} wrote more than ${maxOutputBytes} bytes.`));
+    else chunks.push(chunk);
+  });
+  const stderr = keepTail(child.stderr!, 8192);
+  if (options.input !== undefined) {
+    child.stdin!.on("error", () => {}); // it may end without reading all of it
+    child.stdin!.end(options.input);
+  }
+  try {
+    const exit = await exited;
+    if (failure !== undefined) throw failure;
+    return { ...exit, stdout: Buffer.concat(chunks), stderr: stderr() };
+  } finally {
+    clearTimeout(timer);
+    options.signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Reads a stream to its end and keeps its last `bytes` bytes, as text. */
+export function keepTail(stream: Readable, bytes: number): () => string {
+  let tail = Buffer.alloc(0);
+  stream.on("data", (chunk: Buffer) => {
+    tail = Buffer.concat([tail, chunk]).subarray(-bytes);
+  });
+  return () => tail.toString("utf8");
+}
+
+/** The absolute path of a program named by path or looked up in PATH (with /usr/sbin and /sbin). Throws HOST_MISSING. */
+export async function findProgram(command: string): Promise<string> {
+  const candidates = command.includes("/") ? [command] : childEnvironment()["PATH"]!.split(":").filter((each) => each.startsWith("/")).map((each) => join(each, command));
+  for (const candidate of candidates) {
+    try {
+      await access(candidate, constants.X_OK);
+      return candidate;
+    } catch {
+      // not this one
+    }
+  }
+  throw missingProgram(command);
+}
+
+/** Which Debian package brings a program, for the hint when it is missing. */
+const packageOf: Record<string, string> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  mmdebstrap: "mmdebstrap",
+  newuidmap: "uidmap",
+  lz4: "lz4",
+  "dpkg-deb": "dpkg",
+  "apt-get": "apt",
+  mke2fs: "e2fsprogs",
+};
+
+/** The error for a program that is not installed, with the command that installs it. */
+export function missingProgram(command: string, cause?: unknown): PyroError {
+  const name = packageOf[command.replace(/^.*\//, "")];
+  return new PyroError("HOST_MISSING", `${command} is not installed.`, {
+    hint: name === undefined ? `Install ${command}.` : `sudo apt-get install -y ${name}`,
+    cause,
+  });
+}
+
+function started(child: ChildProcess, command: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    child.once("spawn", resolve);
+    child.once("error", (error) => reject(spawnError(command, error)));
+  });
+}
+
+function exitOf(child: ChildProcess, command: string): Promise<ChildExit> {
+  const exited = new Promise<ChildExit>((resolve, reject) => {
+    // `close` and not `exit`: by then everything the child wrote has been read.
+    child.once("close", (code, signal) => resolve({ code, signal }));
+    child.once("error", (error) => reject(spawnError(command, error)));
+  });
+  exited.catch(() => {}); // whoever waits for it gets it; nobody has to
+  return exited;
+}
+
+function spawnError(command: string, error: Error): PyroError {
+  if (systemCode(error) === "ENOENT") return missingProgram(command, error);
+  return new PyroError("INTERNAL", `${command} could not be started: ${error.message}`, { cause: error });
+}

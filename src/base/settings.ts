@@ -1,0 +1,58 @@
+/**
+ * The one place that reads environment variables. Each is read when asked for, so that a test or an embedding program can
+ * change it; an empty value counts as unset.
+ */
+import { PyroError } from "./error.js";
+
+export type AcceleratorSetting = "auto" | "kvm" | "tcg";
+
+export const settings = {
+  /** `PYRO_ACCELERATOR`: `auto` (the default: KVM if a guest really runs under it, else TCG), `kvm` or `tcg`. */
+  accelerator(): AcceleratorSetting {
+    const value = read("PYRO_ACCELERATOR") ?? "auto";
+    if (value === "auto" || value === "kvm" || value === "tcg") return value;
+    throw new PyroError("INVALID_ARGUMENT", `PYRO_ACCELERATOR is "${value}"; allowed are auto, kvm and tcg.`, { hint: "Unset PYRO_ACCELERATOR, or set it to one of these." });
+  },
+  /** `PYRO_KERNEL_DIR`: a directory with `vmlinux` and `modules/` (*.ko files) to use instead of Debian's kernel package. */
+  kernelDirectory: () => read("PYRO_KERNEL_DIR"),
+  /** `PYRO_QEMU`: the QEMU system emulator, a path or a name in PATH. */
+  qemu: () => read("PYRO_QEMU") ?? "qemu-system-x86_64",
+  /** `PYRO_DEBIAN_MIRROR`: where Debian packages come from. */
+  debianMirror: () => read("PYRO_DEBIAN_MIRROR") ?? "http://deb.debian.org/debian",
+  /** `PYRO_DEBIAN_SECURITY_MIRROR`: where Debian's security updates come from. */
+  debianSecurityMirror: () => read("PYRO_DEBIAN_SECURITY_MIRROR") ?? "http://deb.debian.org/debian-security",
+  /** `SOURCE_DATE_EPOCH`: seconds since 1970; times in images that are made are clamped to it. */
+  sourceDateEpoch(): number | undefined {
+    const value = read("SOURCE_DATE_EPOCH");
+    if (value === undefined) return undefined;
+    if (!/^[0-9]{1,11}$/.test(value)) throw new PyroError("INVALID_ARGUMENT", `SOURCE_DATE_EPOCH is "${value}"; it is a number of seconds since 1970.`);
+    return Number(value);
+  },
+  /** `PYRO_LOG`: `debug` prints what pyro does to standard error. */
+  debugLog: () => read("PYRO_LOG") === "debug",
+  /** `NO_COLOR`, as https://no-color.org has it. */
+  noColor: () => read("NO_COLOR") !== undefined,
+  home: () => read("HOME"),
+  xdgCacheHome: () => read("XDG_CACHE_HOME"),
+  xdgStateHome: () => read("XDG_STATE_HOME"),
+  xdgRuntimeDirectory: () => read("XDG_RUNTIME_DIR"),
+  path: () => read("PATH") ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+};
+
+/**
+ * The environment that child processes get: what they need to find programs, a locale that makes their messages parseable,
+ * and the user's proxy settings. Nothing else of the user's environment is handed on, so no secret in it is either.
+ */
+export function childEnvironment(extra: Record<string, string> = {}): Record<string, string> {
+  const result: Record<string, string> = { PATH: `${settings.path()}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8" };
+  for (const name of ["HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]) {
+    const value = read(name);
+    if (value !== undefined) result[name] = value;
+  }
+  return { ...result, ...extra };
+}
+
+function read(name: string): string | undefined {
+  const value = process.env[name];
+  return value === undefined || value === "" ? undefined : value;
+}
