@@ -1,0 +1,197 @@
+/** One command in a running guest, from request to result. */
+import { performance } from "node:perf_hooks";
+import type { Readable, Writable } from "node:stream";
+import { PyroError } from "../base/error.js";
+import { cancelled } from "../base/deadline.js";
+import type { GuestProcess, ExecOutcome } from "../channel/index.js";
+import { Capture, type Captured } from "./capture.js";
+import { signalName } from "./signals.js";
+import type { StartedVm } from "./start.js";
+
+/** A string is run by the guest's login shell; an array is executed as it is. */
+export type Command = string | readonly string[];
+
+export interface ExecRequest {
+  command: Command;
+  timeoutSeconds: number;
+  /** Most bytes kept of each output stream. */
+  captureBytes: number;
+  /** Standard input; none when left out. Read only as fast as the command takes it. */
+  stdin?: Readable;
+  /** Where output goes as it comes, byte for byte, besides being captured. A slow one slows the command down. */
+  stdout?: Writable;
+  stderr?: Writable;
+}
+
+export interface ExecOptions {
+  signal?: AbortSignal;
+  /** Called once with the means to send the command's process group a signal (Linux number). */
+  onStarted?: (sendSignal: (signal: number) => void) => void;
+}
+
+export interface ExecResult {
+  vmId: string;
+  environment: string;
+  executionMode: "guest" | "host_compat";
+  /** 0 to 255; 128+n when signal n ended the command; 126 and 127 as shells have them when it could not be executed. */
+  exitCode: number;
+  /** Name of the signal that ended the command. */
+  signal?: string;
+  /** UTF-8, invalid bytes replaced; head and tail where it was too long. */
+  stdout: string;
+  stderr: string;
+  /** True totals, bytes. */
+  stdoutBytes: number;
+  stderrBytes: number;
+  stdoutTruncated: boolean;
+  stderrTruncated: boolean;
+  timedOut: boolean;
+  /** The command alone, milliseconds. */
+  durationMs: number;
+  /** Until the VM was ready, milliseconds. */
+  bootMs: number;
+}
+
+/** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
+const killGraceMs = 3000;
+
+export async function execInVm(vm: StartedVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+  const begin = performance.now();
+  const process = vm.channel.exec({
+    ...(typeof request.command === "string" ? { shell: request.command } : { argv: [...request.command] }),
+    stdin: request.stdin !== undefined,
+  });
+  options.onStarted?.((signal) => process.signal(signal, "group"));
+  const out = forward(process.stdout, new Capture(request.captureBytes), request.stdout);
+  const err = forward(process.stderr, new Capture(request.captureBytes), request.stderr);
+  if (request.stdin !== undefined) feed(request.stdin, process.stdin!);
+
+  const { outcome, timedOut } = await untilDone(vm, process, Promise.all([out.done, err.done]), request.timeoutSeconds, options.signal);
+  const elapsedMs = performance.now() - begin;
+  const stdout = out.captured();
+  const stderr = err.captured();
+  return {
+    vmId: vm.vmId,
+    environment,
+    executionMode: "guest",
+    ...exitOf(outcome, stderr),
+    stdout: stdout.text,
+    stdoutBytes: stdout.totalBytes,
+    stderrBytes: stderr.totalBytes,
+    stdoutTruncated: stdout.truncated,
+    stderrTruncated: stderr.truncated,
+    timedOut,
+    // The guest's own clock is the better one, unless it says what can't be.
+    durationMs: Math.round(outcome !== undefined && "durationMs" in outcome ? Math.min(outcome.durationMs, elapsedMs) : elapsedMs),
+    bootMs: Math.round(vm.bootMs),
+  };
+}
+
+/** Waits for the command's end and for all its output to have been passed on; the time-out, the caller's signal and the VM's end come first if they do. */
+async function untilDone(
+  vm: StartedVm,
+  process: GuestProcess,
+  outputDone: Promise<unknown>,
+  timeoutSeconds: number,
+  signal: AbortSignal | undefined,
+): Promise<{ outcome: ExecOutcome | undefined; timedOut: boolean }> {
+  let timedOut = false;
+  let killTimer: NodeJS.Timeout | undefined;
+  let giveUp!: (value: undefined) => void;
+  const givenUp = new Promise<undefined>((resolve) => (giveUp = resolve));
+  const stop = () => {
+    process.cancel();
+    killTimer = setTimeout(() => giveUp(undefined), killGraceMs);
+  };
+  const timer = setTimeout(() => {
+    timedOut = true;
+    stop();
+  }, timeoutSeconds * 1000);
+  let onAbort = () => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelled(signal));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (signal?.aborted) onAbort();
+  });
+  const finished = (async () => {
+    const outcome = await process.result;
+    await outputDone;
+    return outcome;
+  })();
+  finished.catch(() => {}); // when another cause came first
+  try {
+    const outcome = await Promise.race([finished, givenUp, aborted]);
+    return { outcome, timedOut };
+  } catch (error) {
+    if (timedOut) return { outcome: undefined, timedOut };
+    throw await lossReason(vm, error);
+  } finally {
+    clearTimeout(timer);
+    clearTimeout(killTimer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** A channel that broke because the VM ended: why it ended is the better answer. */
+async function lossReason(vm: StartedVm, error: unknown): Promise<unknown> {
+  if (!(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
+  const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(resolve, 1000))]);
+  if (exit === undefined) return error;
+  if (exit.reason === "ttl") {
+    return new PyroError("TIMEOUT", "The VM's time to live ended before the command did.", { hint: "Give a larger --ttl-seconds (ttl_seconds).", cause: error });
+  }
+  if (exit.reason === "guest") {
+    return new PyroError("GUEST_LOST", "The guest powered itself off or crashed while the command ran.", { hint: `The end of its console:\n${vm.vm.console()}`, cause: error });
+  }
+  return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
+}
+
+function exitOf(outcome: ExecOutcome | undefined, stderr: Captured): { exitCode: number; signal?: string; stderr: string } {
+  // Killed for its time-out by a guest that did not answer any more.
+  if (outcome === undefined) return { exitCode: 137, signal: "SIGKILL", stderr: stderr.text };
+  if ("failure" in outcome) {
+    const { errno, stage, message } = outcome.failure;
+    const notFound = stage === "exec" && errno === 2;
+    if (stage !== "exec") {
+      throw new PyroError("INVALID_STATE", `Guest exec is unavailable: ${stage} failed: ${message}`, { hint: "The command was not run." });
+    }
+    return { exitCode: notFound ? 127 : 126, stderr: stderr.text + (stderr.text === "" ? "" : "\n") + message };
+  }
+  if (outcome.signal !== undefined) return { exitCode: 128 + outcome.signal, signal: signalName(outcome.signal), stderr: stderr.text };
+  return { exitCode: outcome.exitCode, stderr: stderr.text };
+}
+
+/** Passes a stream on to `sink` (if there is one) and into the capture; reads no faster than the sink takes it. */
+function forward(source: Readable, capture: Capture, sink: Writable | undefined): { done: Promise<void>; captured: () => Captured } {
+  const done = (async () => {
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      capture.add(chunk);
+      if (sink !== undefined && !sink.write(chunk)) await drained(sink);
+    }
+  })();
+  done.catch(() => {}); // the process's result tells the cause
+  return { done, captured: () => capture.end() };
+}
+
+/** Resolves when `sink` takes more; a sink that broke takes everything (its owner hears of the error and decides). */
+function drained(sink: Writable): Promise<void> {
+  if (sink.destroyed || sink.writableEnded || sink.errored) return Promise.resolve();
+  return new Promise((resolve) => {
+    const settle = () => {
+      sink.off("drain", settle);
+      sink.off("close", settle);
+      sink.off("error", settle);
+      resolve();
+    };
+    sink.on("drain", settle);
+    sink.on("close", settle);
+    sink.on("error", settle);
+  });
+}
+
+/** Standard input; a command that does not read it all is no error. */
+function feed(source: Readable, sink: Writable): void {
+  sink.on("error", () => source.unpipe(sink));
+  source.on("error", () => sink.end());
+  source.pipe(sink);
+}

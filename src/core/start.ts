@@ -1,0 +1,126 @@
+/** From a name to a VM that answers: environment, accelerator, QEMU, hello, identity. Cold; a fork will take its place where there is a template. */
+import { randomBytes } from "node:crypto";
+import { performance } from "node:perf_hooks";
+import type { Duplex } from "node:stream";
+import { PyroError } from "../base/error.js";
+import { checkSignal } from "../base/deadline.js";
+import { settings } from "../base/settings.js";
+import { cacheDirectory } from "../base/paths.js";
+import { log } from "../base/log.js";
+import { openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type PullProgress } from "../environments/index.js";
+import { bootDeadline, chooseAccelerator, startVm as startVmm, type AcceleratorChoice, type RunningVm } from "../vmm/index.js";
+import { connectChannel, type Channel } from "../channel/index.js";
+
+/** What happens between the call and the command, for whoever shows it. */
+export type Phase =
+  | { phase: "pull"; progress: PullProgress }
+  | { phase: "probe" }
+  | { phase: "start"; accelerator: "kvm" | "tcg"; kvmReason?: string }
+  | { phase: "exec"; bootMs: number };
+
+export interface StartRequest {
+  environment: string;
+  vcpuCount: number;
+  memMib: number;
+  ttlSeconds: number;
+}
+
+export interface StartOptions {
+  signal?: AbortSignal;
+  onPhase?: (phase: Phase) => void;
+}
+
+/** A guest that said hello and knows who it is. Whoever gets it ends it. */
+export interface StartedVm {
+  vmId: string;
+  accelerator: "kvm" | "tcg";
+  channel: Channel;
+  vm: RunningVm;
+  /** From the start of QEMU to the guest being ready for a command, milliseconds. */
+  bootMs: number;
+  end(): Promise<void>;
+}
+
+/** The scratch disk's size where nothing else is asked for, MiB; sparse, so it costs what the guest writes. */
+const scratchMib = 10_240;
+
+export async function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
+  const { signal, onPhase } = options;
+  const environment = await openOrPull(request.environment, options);
+  const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib), accelerate(environment, options)]);
+  checkSignal(signal);
+  onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
+
+  const begin = performance.now();
+  const vm = await startVmm(
+    {
+      vcpuCount: request.vcpuCount,
+      memMib: request.memMib,
+      kernel: environment.kernel,
+      initramfs: environment.initramfs,
+      rootDisk: environment.rootDisk,
+      scratchBase,
+      temporaryDirectory: cacheDirectory(),
+      ttlSeconds: request.ttlSeconds,
+      lockShared: [environment.lockFile],
+    },
+    { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) },
+  );
+  const vmId = newVmId();
+  try {
+    const channel = await bootDeadline(vm, (abort) => connectChannel(vm.ports[0]!, { fresh: true, signal: abort }), signal);
+    await channel.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
+    const bootMs = performance.now() - begin;
+    log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
+    onPhase?.({ phase: "exec", bootMs });
+    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, end: () => endVm(vm, channel) };
+  } catch (error) {
+    await vm.end();
+    throw error;
+  }
+}
+
+/** Which accelerator guests of this host get, and what was found out about KVM. Boots a probe once per host boot. */
+export function accelerate(environment: OpenEnvironment, options: StartOptions = {}): Promise<AcceleratorChoice> {
+  return chooseAccelerator({
+    kernel: environment.kernel,
+    initramfs: environment.initramfs,
+    saysHello,
+    setting: settings.accelerator(),
+    onProbe: () => options.onPhase?.({ phase: "probe" }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+}
+
+/** The proof that a guest runs: it answers on the channel. */
+export async function saysHello(port: Duplex, signal: AbortSignal): Promise<void> {
+  const channel = await connectChannel(port, { fresh: true, signal });
+  channel.close();
+}
+
+async function openOrPull(name: string, options: StartOptions): Promise<OpenEnvironment> {
+  const installed = await openEnvironment(name).catch((error: unknown) => {
+    // A damaged environment is mended by pulling it; anything else is the caller's.
+    if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") return undefined;
+    throw error;
+  });
+  if (installed !== undefined) return installed;
+  await pullEnvironment(name, {
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    onProgress: (progress) => options.onPhase?.({ phase: "pull", progress }),
+  });
+  const pulled = await openEnvironment(name);
+  if (pulled === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was pulled and is not there.`, { hint: `pyro env pull ${name} --force` });
+  return pulled;
+}
+
+async function endVm(vm: RunningVm, channel: Channel): Promise<void> {
+  channel.close();
+  await vm.end();
+}
+
+/** Eight letters and digits without look-alikes, 40 random bits: `vm-k3v9x2mq`. */
+function newVmId(): string {
+  const letters = "23456789abcdefghjkmnpqrstuvwxyz0";
+  return `vm-${Array.from(randomBytes(8), (byte) => letters[byte & 31]).join("")}`;
+}
