@@ -57,25 +57,30 @@ const killGraceMs = 3000;
 
 export async function execInVm(vm: StartedVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   const begin = performance.now();
-  const process = vm.channel.exec({
+  const guest = vm.channel.exec({
     ...(typeof request.command === "string" ? { shell: request.command } : { argv: [...request.command] }),
     stdin: request.stdin !== undefined,
   });
-  options.onStarted?.((signal) => process.signal(signal, "group"));
-  const out = forward(process.stdout, new Capture(request.captureBytes), request.stdout);
-  const err = forward(process.stderr, new Capture(request.captureBytes), request.stderr);
-  if (request.stdin !== undefined) feed(request.stdin, process.stdin!);
+  options.onStarted?.((signal) => guest.signal(signal, "group"));
+  const out = forward(guest.stdout, new Capture(request.captureBytes), request.stdout);
+  const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
+  if (request.stdin !== undefined) feed(request.stdin, guest.stdin!);
 
-  const { outcome, timedOut } = await untilDone(vm, process, Promise.all([out.done, err.done]), request.timeoutSeconds, options.signal);
+  const { outcome, timedOut } = await untilDone(vm, guest, Promise.all([out.done, err.done]), request.timeoutSeconds, options.signal);
   const elapsedMs = performance.now() - begin;
+  const exit = exitOf(outcome);
+  // As a shell would, for a command that it could not execute.
+  if (exit.complaint !== undefined) err.add(Buffer.from(`pyro: ${exit.complaint}\n`));
   const stdout = out.captured();
   const stderr = err.captured();
   return {
     vmId: vm.vmId,
     environment,
     executionMode: "guest",
-    ...exitOf(outcome, stderr),
+    exitCode: exit.exitCode,
+    ...(exit.signal !== undefined && { signal: exit.signal }),
     stdout: stdout.text,
+    stderr: stderr.text,
     stdoutBytes: stdout.totalBytes,
     stderrBytes: stderr.totalBytes,
     stdoutTruncated: stdout.truncated,
@@ -90,7 +95,7 @@ export async function execInVm(vm: StartedVm, environment: string, request: Exec
 /** Waits for the command's end and for all its output to have been passed on; the time-out, the caller's signal and the VM's end come first if they do. */
 async function untilDone(
   vm: StartedVm,
-  process: GuestProcess,
+  guest: GuestProcess,
   outputDone: Promise<unknown>,
   timeoutSeconds: number,
   signal: AbortSignal | undefined,
@@ -100,7 +105,7 @@ async function untilDone(
   let giveUp!: (value: undefined) => void;
   const givenUp = new Promise<undefined>((resolve) => (giveUp = resolve));
   const stop = () => {
-    process.cancel();
+    guest.cancel();
     killTimer = setTimeout(() => giveUp(undefined), killGraceMs);
   };
   const timer = setTimeout(() => {
@@ -114,7 +119,7 @@ async function untilDone(
     if (signal?.aborted) onAbort();
   });
   const finished = (async () => {
-    const outcome = await process.result;
+    const outcome = await guest.result;
     await outputDone;
     return outcome;
   })();
@@ -135,7 +140,7 @@ async function untilDone(
 /** A channel that broke because the VM ended: why it ended is the better answer. */
 async function lossReason(vm: StartedVm, error: unknown): Promise<unknown> {
   if (!(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
-  const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(resolve, 1000))]);
+  const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 1000))]);
   if (exit === undefined) return error;
   if (exit.reason === "ttl") {
     return new PyroError("TIMEOUT", "The VM's time to live ended before the command did.", { hint: "Give a larger --ttl-seconds (ttl_seconds).", cause: error });
@@ -146,31 +151,33 @@ async function lossReason(vm: StartedVm, error: unknown): Promise<unknown> {
   return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
 }
 
-function exitOf(outcome: ExecOutcome | undefined, stderr: Captured): { exitCode: number; signal?: string; stderr: string } {
+function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; signal?: string; complaint?: string } {
   // Killed for its time-out by a guest that did not answer any more.
-  if (outcome === undefined) return { exitCode: 137, signal: "SIGKILL", stderr: stderr.text };
+  if (outcome === undefined) return { exitCode: 137, signal: "SIGKILL" };
   if ("failure" in outcome) {
     const { errno, stage, message } = outcome.failure;
-    const notFound = stage === "exec" && errno === 2;
     if (stage !== "exec") {
       throw new PyroError("INVALID_STATE", `Guest exec is unavailable: ${stage} failed: ${message}`, { hint: "The command was not run." });
     }
-    return { exitCode: notFound ? 127 : 126, stderr: stderr.text + (stderr.text === "" ? "" : "\n") + message };
+    return { exitCode: errno === ENOENT ? 127 : 126, complaint: message };
   }
-  if (outcome.signal !== undefined) return { exitCode: 128 + outcome.signal, signal: signalName(outcome.signal), stderr: stderr.text };
-  return { exitCode: outcome.exitCode, stderr: stderr.text };
+  if (outcome.signal !== undefined) return { exitCode: 128 + outcome.signal, signal: signalName(outcome.signal) };
+  return { exitCode: outcome.exitCode };
 }
 
+const ENOENT = 2;
+
 /** Passes a stream on to `sink` (if there is one) and into the capture; reads no faster than the sink takes it. */
-function forward(source: Readable, capture: Capture, sink: Writable | undefined): { done: Promise<void>; captured: () => Captured } {
+function forward(source: Readable, capture: Capture, sink: Writable | undefined): { done: Promise<void>; add: (chunk: Buffer) => boolean; captured: () => Captured } {
+  const add = (chunk: Buffer) => {
+    capture.add(chunk);
+    return sink === undefined || sink.write(chunk);
+  };
   const done = (async () => {
-    for await (const chunk of source as AsyncIterable<Buffer>) {
-      capture.add(chunk);
-      if (sink !== undefined && !sink.write(chunk)) await drained(sink);
-    }
+    for await (const chunk of source as AsyncIterable<Buffer>) if (!add(chunk)) await drained(sink!);
   })();
   done.catch(() => {}); // the process's result tells the cause
-  return { done, captured: () => capture.end() };
+  return { done, add, captured: () => capture.end() };
 }
 
 /** Resolves when `sink` takes more; a sink that broke takes everything (its owner hears of the error and decides). */

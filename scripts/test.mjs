@@ -1,0 +1,42 @@
+// Everything that has to hold: types, lint, the package as npm would ship it, unit, contract and VM tests. Ends with one line that counts.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { root, say, setUp } from "./setup.mjs";
+
+setUp({ tests: true });
+const scratch = mkdtempSync(join(tmpdir(), "pyro-test-"));
+let passed = 0;
+let failed = 0;
+
+step("types", "node_modules/.bin/tsc", ["--noEmit", "-p", "tsconfig.json"]);
+step("lint", "node_modules/.bin/oxlint", ["--deny-warnings", "src", "test", "bench", "scripts"]);
+step("package", process.execPath, ["scripts/check-package.mjs"]);
+for (const project of ["unit", "contract", "vm"]) vitest(project);
+
+rmSync(scratch, { recursive: true, force: true });
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
+
+function step(name, command, args) {
+  say(name);
+  const ok = spawnSync(command, args, { cwd: root, stdio: ["ignore", "inherit", "inherit"] }).status === 0;
+  if (ok) passed++;
+  else failed++;
+}
+
+function vitest(project) {
+  say(`${project} tests`);
+  const report = join(scratch, `${project}.json`);
+  const { status } = spawnSync("node_modules/.bin/vitest", ["run", "--project", project, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`], { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  try {
+    const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(report, "utf8"));
+    passed += numPassedTests;
+    // A suite that fails outside of its tests, or a left-over handle, shows in the status alone.
+    failed += status !== 0 && numFailedTests === 0 ? 1 : numFailedTests;
+    if (numPendingTests > 0) say(`${numPendingTests} skipped in ${project}, each with its reason above`);
+  } catch {
+    failed++;
+  }
+}

@@ -1,0 +1,80 @@
+import type { Command as Program } from "commander";
+import { printJson } from "../../base/json.js";
+import { inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment } from "../../core/index.js";
+import { pullLine } from "../phases.js";
+import type { CommandContext } from "../program.js";
+import { formatBytes, formatTable } from "../render.js";
+
+interface JsonFlag {
+  json?: boolean;
+}
+
+export function define(program: Program, context: CommandContext): void {
+  const { output } = context;
+  const env = program.command("env").summary("list, pull, inspect and prune environments").description("Environments: what a VM boots from.");
+
+  env
+    .command("list")
+    .description("list the environments that can be used")
+    .option("--json", "print JSON")
+    .action(async (flags: JsonFlag) => {
+      const environments = await listEnvironments();
+      if (flags.json) return output.result(printJson({ environments }));
+      const rows = environments.map((each) => [each.name, each.installed ? "installed" : "-", each.sizeBytes === undefined ? "-" : formatBytes(each.sizeBytes), each.description]);
+      output.result(formatTable([["NAME", "STATE", "SIZE", "DESCRIPTION"], ...rows]));
+    });
+
+  env
+    .command("pull")
+    .description("make an environment ready for use; verifies and repairs one that is there")
+    .argument("<environment>", "name, see `pyro env list`")
+    .option("--force", "make it again although it is whole")
+    .option("--json", "print JSON")
+    .addHelpText("after", "\nExample:\n  pyro env pull debian:12-build")
+    .action(async (name: string, flags: JsonFlag & { force?: boolean }) => {
+      const environment = await pullEnvironment(name, {
+        signal: context.interrupts.signal,
+        ...(flags.force && { force: true }),
+        ...(flags.json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress) }),
+      });
+      if (flags.json) return output.result(printJson(environment));
+      output.line(`[pull] phase=done environment=${name}`);
+      output.result(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)], ["source", environment.source ?? "-"]]));
+    });
+
+  env
+    .command("inspect")
+    .description("show what an environment is made of: kernel, files, digests, packages")
+    .argument("<environment>", "name, see `pyro env list`")
+    .option("--json", "print JSON")
+    .action(async (name: string, flags: JsonFlag) => {
+      const details = await inspectEnvironment(name);
+      if (flags.json) return output.result(printJson(details));
+      const rows: string[][] = [
+        ["name", details.name],
+        ["description", details.description],
+        ["distribution", details.distribution],
+        ["platform", details.platform],
+        ["installed", details.installed ? "yes" : `no: pyro env pull ${details.name}`],
+      ];
+      if (details.digest !== undefined) rows.push(["digest", details.digest]);
+      if (details.source !== undefined) rows.push(["source", details.source]);
+      if (details.kernel !== undefined) rows.push(["kernel", `${details.kernel.version} ${details.kernel.digest}`]);
+      for (const file of details.files ?? []) rows.push([file.name, `${formatBytes(file.sizeBytes)} ${file.digest}`]);
+      output.result(formatTable(rows));
+      if (details.packages !== undefined && details.packages.length > 0) {
+        output.result(`\n${details.packages.length} packages:\n${formatTable(details.packages.map((each) => [`  ${each.name}`, each.version]))}`);
+      }
+    });
+
+  env
+    .command("prune")
+    .description("remove what is no longer used: replaced and broken environments, what a crash left")
+    .option("--json", "print JSON")
+    .action(async (flags: JsonFlag) => {
+      const { removed, reclaimedBytes } = await pruneEnvironments();
+      if (flags.json) return output.result(printJson({ removed, reclaimedBytes }));
+      for (const each of removed) output.line(`removed ${each}`);
+      output.result(`${formatBytes(reclaimedBytes)} freed\n`);
+    });
+}

@@ -1,0 +1,102 @@
+import type { Command as Program } from "commander";
+import { PyroError } from "../../base/error.js";
+import { printJson } from "../../base/json.js";
+import { limits, runInVm, type ExecResult, type Phase } from "../../core/index.js";
+import { limitOption } from "../options.js";
+import { pullLine } from "../phases.js";
+import type { CommandContext } from "../program.js";
+
+interface RunFlags {
+  vcpuCount?: number;
+  memMib?: number;
+  timeoutSeconds?: number;
+  ttlSeconds?: number;
+  network?: boolean;
+  allowHostCompat?: boolean;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export function define(program: Program, context: CommandContext): void {
+  program
+    .command("run")
+    .summary("run one command in a VM of its own")
+    .description("Boots a VM from ENVIRONMENT, runs COMMAND in it, prints its output and leaves no trace.")
+    .usage("ENVIRONMENT [flags] [--] COMMAND [ARG...]")
+    .argument("<environment>", "name of an environment, see `pyro env list`")
+    .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
+    .addOption(limitOption("--vcpu-count <n>", "virtual processors", "vcpuCount"))
+    .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
+    .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"))
+    .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"))
+    .option("--network", "allow the guest to reach the network (not available yet: refused)")
+    .option("--allow-host-compat", "run on the host, not isolated, if no VM can be had (not available yet)")
+    .option("--json", "print one JSON object instead of streaming the output")
+    .option("--quiet", "print nothing of pyro's own")
+    .addHelpText(
+      "after",
+      `
+Standard input reaches the command when it is not a terminal. Exit status: the command's own; 124 timed out; 125 pyro failed;
+126 not executable; 127 not found; 128+n ended by signal n. The first Ctrl-C goes to the command, the second ends the VM.
+
+Examples:
+  pyro run debian:12 -- git --version
+  pyro run debian:12 --json -- sh -c 'echo out; exit 7'
+  tar -c src | pyro run debian:12-build --mem-mib 2048 --timeout-seconds 300 -- sh -c 'cd /tmp && tar -x && make -C src'`,
+    )
+    .action(async (environment: string, _words: string[], flags: RunFlags) => {
+      context.exitStatus = await run(environment, context.guestCommand, flags, context);
+    });
+}
+
+async function run(environment: string, command: readonly string[], flags: RunFlags, context: CommandContext): Promise<number> {
+  if (command.length === 0) {
+    throw new PyroError("INVALID_ARGUMENT", "There is no command to run.", { hint: `pyro run ${environment} -- git --version` });
+  }
+  const { output, interrupts } = context;
+  const ownLines = flags.json !== true && flags.quiet !== true;
+  const onPhase = (phase: Phase) => {
+    if (!ownLines) return;
+    if (phase.phase === "pull") return pullLine(output, "run", phase.progress);
+    if (phase.phase === "probe") return output.line(`[run] phase=probe environment=${environment} message="trying whether a guest runs under KVM; done once"`);
+    if (phase.phase === "start") return output.line(`[run] phase=start environment=${environment}`);
+    output.line(`[run] phase=exec environment=${environment}`);
+  };
+  const { json, quiet: _quiet, ...request } = flags;
+  // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
+  const broken = new AbortController();
+  const onBrokenPipe = (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") broken.abort(new BrokenPipe());
+  };
+  output.guestStdout.on("error", onBrokenPipe);
+  const result = await runInVm(
+    { environment, command, ...request },
+    {
+      signal: AbortSignal.any([interrupts.signal, broken.signal]),
+      onPhase,
+      onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
+      ...(process.stdin.isTTY === true ? {} : { stdin: process.stdin }),
+      // What streams need not be kept as well.
+      ...(json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
+    },
+  ).catch((error: unknown) => {
+    if (broken.signal.aborted) return undefined;
+    throw error;
+  });
+  // Whoever read our output is gone: what a program that SIGPIPE ends would say.
+  if (result === undefined) return 141;
+  if (json) output.result(printJson(result));
+  else if (ownLines) output.line(summaryLine(result));
+  return result.timedOut ? 124 : result.exitCode;
+}
+
+function summaryLine(result: ExecResult): string {
+  const timedOut = result.timedOut ? " timed_out=true" : "";
+  return `[run] environment=${result.environment} execution_mode=${result.executionMode} exit_code=${result.exitCode} duration_ms=${result.durationMs}${timedOut}`;
+}
+
+class BrokenPipe extends PyroError {
+  constructor() {
+    super("CANCELLED", "Nobody reads the output any more.");
+  }
+}

@@ -1,0 +1,2 @@
+export { runCommandLine } from "./program.js";
+export { flushOutput } from "./render.js";

@@ -1,0 +1,131 @@
+/** The command line: which word is which command. Only the code of the command at hand is loaded. */
+import { Command, CommanderError } from "commander";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PyroError, toPyroError } from "../base/error.js";
+import { setLogSink } from "../base/log.js";
+import { nearest } from "../base/nearest.js";
+import { packageRoot } from "../base/paths.js";
+import { settings } from "../base/settings.js";
+import { Interrupted, watchInterrupts, type Interrupts } from "./interrupts.js";
+import { createOutput, debugLine, type Output } from "./render.js";
+
+export interface CommandContext {
+  readonly output: Output;
+  readonly interrupts: Interrupts;
+  /** The words of `run` that belong to the guest. */
+  readonly guestCommand: readonly string[];
+  exitStatus: number;
+}
+
+interface CommandModule {
+  define(program: Command, context: CommandContext): void;
+}
+
+/** Every command, in the order of the help. A new verb is a line here and a file in `commands/`. */
+const commands: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
+  run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
+  env: { summary: "list, pull, inspect and prune environments", load: () => import("./commands/env.js") },
+  doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
+};
+
+/** Runs the command line `args` (without node and script) to its end and returns the exit status. */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  if (settings.debugLog()) setLogSink(debugLine);
+  const output = createOutput();
+  const asked = wantedCommand(args);
+  const split = asked === "run" ? splitGuestCommand(args) : { own: [...args], guest: [] };
+  const asJson = split.own.includes("--json");
+  const context: CommandContext = { output, interrupts: watchInterrupts(), guestCommand: split.guest, exitStatus: 0 };
+  try {
+    const program = await buildProgram(asked, context);
+    await program.parseAsync(split.own, { from: "user" });
+    return context.exitStatus;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0; // help or version were shown
+    const usage = error instanceof CommanderError;
+    const failure = usage ? usageError(error, args) : toPyroError(error);
+    output.error(failure, asJson);
+    if (failure instanceof Interrupted) return failure.exitStatus;
+    if (asked === "run") return 125;
+    return usage || failure.code === "INVALID_ARGUMENT" ? 2 : 1;
+  }
+}
+
+/** The first word that is no flag; behind `help` the one that follows it. */
+function wantedCommand(args: readonly string[]): string | undefined {
+  const words = args.filter((each) => !each.startsWith("-"));
+  return words[0] === "help" ? words[1] : words[0];
+}
+
+/**
+ * `run`'s own words and the guest's. Flags may stand before and after the environment; they end at the first word behind it
+ * that is no flag, or at `--`. What follows is the guest's, untouched.
+ */
+export function splitGuestCommand(args: readonly string[]): { own: string[]; guest: string[] } {
+  const own: string[] = [];
+  let words = 0; // `run`, then the environment
+  for (let index = 0; index < args.length; index++) {
+    const word = args[index]!;
+    if (word === "--") return { own, guest: args.slice(index + 1) };
+    if (word.startsWith("-") && word !== "-") {
+      own.push(word);
+      if (flagsWithValue.has(word) && index + 1 < args.length) own.push(args[++index]!);
+      continue;
+    }
+    // `pyro help run` has two words of its own and no guest's.
+    if (++words > 2) return { own, guest: args.slice(index) };
+    own.push(word);
+  }
+  return { own, guest: [] };
+}
+
+const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--timeout-seconds", "--ttl-seconds"]);
+
+async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
+  const { version } = JSON.parse(await readFile(join(packageRoot, "package.json"), "utf8")) as { version: string };
+  const program = new Command("pyro")
+    .description("Commands that nobody has read, in a real virtual machine.")
+    .version(version, "--version", "print the version")
+    .helpOption("-h, --help", "print this help")
+    .helpCommand("help [command]", "print the help of a command")
+    .configureOutput({ writeOut: (text) => context.output.result(text), writeErr: () => {} }) // errors are shown by whoever catches them
+    .showSuggestionAfterError(false)
+    .exitOverride()
+    .addHelpText("after", "\nExample:\n  pyro run debian:12 -- git --version");
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    if (name === asked) (await load()).define(program, context);
+    else program.command(name).summary(summary).description(summary).helpOption(false);
+  }
+  inherit(program);
+  if (asked === undefined) {
+    program.action(() => {
+      context.output.result(program.helpInformation());
+      context.exitStatus = 2;
+    });
+  }
+  return program;
+}
+
+/** Settings that commander hands to commands only when it makes them itself. */
+function inherit(command: Command): void {
+  for (const each of command.commands) {
+    each.copyInheritedSettings(command).exitOverride();
+    inherit(each);
+  }
+}
+
+/** Commander's complaint as ours: what is wrong, the nearest thing that is right, and where to read on. */
+function usageError(error: CommanderError, args: readonly string[]): PyroError {
+  const message = error.message.replace(/^error: /, "");
+  const place = wantedCommand(args);
+  const known = place !== undefined && place in commands;
+  const help = known ? `pyro help ${place}` : "pyro help";
+  const word = /'([^']+)'/.exec(message)?.[1];
+  const near = word === undefined ? [] : nearest(word, error.code === "commander.unknownOption" ? flags : known ? subcommands : Object.keys(commands));
+  const suggestion = near.length === 0 ? "" : `Did you mean ${near.join(" or ")}? `;
+  return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
+}
+
+const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--help", "--version"];
+const subcommands = ["list", "pull", "inspect", "prune"];

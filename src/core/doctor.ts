@@ -1,0 +1,156 @@
+/** What this host can do, found out by doing it: a guest is booted and runs a command. */
+import { access, constants, lstat, mkdir, readdir, statfs } from "node:fs/promises";
+import { release } from "node:os";
+import { join } from "node:path";
+import { findProgram } from "../base/child.js";
+import { checkSignal } from "../base/deadline.js";
+import { toPyroError, type PyroError } from "../base/error.js";
+import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
+import { settings } from "../base/settings.js";
+import { checkBuilder, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
+import { inspectKvm, qemuVersion, type KvmVerdict } from "../vmm/index.js";
+import { execInVm } from "./exec.js";
+import { limits } from "./limits.js";
+import { accelerate, startVm } from "./start.js";
+
+export interface DoctorCheck {
+  name: string;
+  ok: boolean;
+  detail: string;
+  /** The command or the step that mends it on this system. */
+  fix?: string;
+}
+
+export interface DoctorReport {
+  platform: string;
+  runtime: "PASS" | "FAIL";
+  kvm: KvmVerdict;
+  /** What guests run under; absent when none runs. */
+  accelerator?: "kvm" | "tcg";
+  qemuVersion?: string;
+  cache: { path: string; sizeBytes: number; freeBytes: number };
+  capabilities: { vmBoot: boolean; guestExec: boolean; guestNetwork: boolean };
+  checks: DoctorCheck[];
+}
+
+export interface DoctorOptions {
+  signal?: AbortSignal;
+  /** Called with what is being tried, before anything that takes longer than a moment. */
+  onStep?: (step: string) => void;
+}
+
+export async function diagnose(options: DoctorOptions = {}): Promise<DoctorReport> {
+  const checks: DoctorCheck[] = [];
+  const check = async (name: string, work: () => Promise<string>): Promise<boolean> => {
+    try {
+      checks.push({ name, ok: true, detail: await work() });
+      return true;
+    } catch (error) {
+      checkSignal(options.signal);
+      const { message, hint } = toPyroError(error);
+      checks.push({ name, ok: false, detail: message, ...(hint !== undefined && { fix: hint }) });
+      return false;
+    }
+  };
+
+  await check("platform", async () => hostArchitecture().platform);
+  await check("programs", async () => (nativeProgram("pyro-guest"), nativeProgram("pyro-keeper"), "guest program and keeper are there"));
+  let version: string | undefined;
+  await check("qemu", async () => `QEMU ${(version = (await qemuVersion(options.signal)).version)}`);
+  await check("environment builder", checkBuilder);
+  await check("lz4", () => findProgram("lz4"));
+  await check("mke2fs", () => findProgram("mke2fs"));
+  await check("cache", checkCache);
+
+  let kvm: KvmVerdict = { ...(await inspectKvm()), guestRan: undefined };
+  let accelerator: "kvm" | "tcg" | undefined;
+  let environment: OpenEnvironment | undefined;
+  const found = await check("environment", async () => {
+    options.onStep?.("checking what is installed");
+    environment = await anyInstalled();
+    return `${environment.name}, kernel ${environment.kernelVersion}`;
+  });
+  if (found) {
+    options.onStep?.("trying KVM");
+    const chosen = await check("accelerator", async () => {
+      const choice = await accelerate(environment!, options);
+      kvm = choice.kvm;
+      accelerator = choice.accelerator;
+      return settings.accelerator() === "auto" ? choice.accelerator : `${choice.accelerator}, by PYRO_ACCELERATOR`;
+    });
+    if (!chosen) accelerator = undefined;
+  }
+  const booted = accelerator !== undefined && (await check("guest", () => bootGuest(environment!, accelerator!, options)));
+  if (!booted) accelerator = undefined;
+  const path = cacheDirectory();
+  return {
+    platform: `${process.platform}/${process.arch} ${release()}, Node ${process.versions.node}`,
+    runtime: booted ? "PASS" : "FAIL",
+    kvm,
+    ...(accelerator !== undefined && { accelerator }),
+    ...(version !== undefined && { qemuVersion: version }),
+    cache: { path, sizeBytes: await sizeOf(path), freeBytes: await freeBytes(path) },
+    capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: false },
+    checks,
+  };
+}
+
+async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {
+  options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
+  const vm = await startVm(
+    { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 },
+    options.signal === undefined ? {} : { signal: options.signal },
+  );
+  try {
+    const result = await execInVm(vm, environment.name, { command: ["/bin/true"], timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.min }, options);
+    if (result.exitCode !== 0) throw new Error(`/bin/true in the guest ended with status ${result.exitCode}`);
+    return `booted under ${vm.accelerator} in ${result.bootMs} ms and ran a command`;
+  } finally {
+    await vm.end();
+  }
+}
+
+async function anyInstalled(): Promise<OpenEnvironment> {
+  let broken: PyroError | undefined;
+  for (const each of await listEnvironments()) {
+    if (!each.installed) continue;
+    try {
+      const environment = await openEnvironment(each.name);
+      if (environment !== undefined) return environment;
+    } catch (error) {
+      broken ??= toPyroError(error);
+    }
+  }
+  if (broken !== undefined) throw broken;
+  throw Object.assign(toPyroError(new Error("No environment is installed, so there is no kernel to boot a guest with.")), { hint: "pyro env pull debian:12" });
+}
+
+async function checkCache(): Promise<string> {
+  const path = cacheDirectory();
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  await access(path, constants.W_OK);
+  return path;
+}
+
+async function freeBytes(path: string): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  } catch {
+    return 0;
+  }
+}
+
+/** What `path` takes on the disk, bytes; files with several names count once. */
+async function sizeOf(path: string, seen = new Set<number>()): Promise<number> {
+  try {
+    const stat = await lstat(path);
+    if (seen.has(stat.ino)) return 0;
+    seen.add(stat.ino);
+    let total = stat.blocks * 512;
+    if (stat.isDirectory()) for (const name of await readdir(path)) total += await sizeOf(join(path, name), seen);
+    return total;
+  } catch {
+    return 0; // gone meanwhile, or not ours to read
+  }
+}

@@ -1,0 +1,1 @@
+export { Pyro, type PullOptions, type RunInVmOptions } from "./pyro.js";

@@ -1,0 +1,64 @@
+import {
+  inspectEnvironment,
+  listEnvironments,
+  pruneEnvironments,
+  pullEnvironment,
+  runInVm,
+  type Environment,
+  type EnvironmentDetails,
+  type ExecResult,
+  type Phase,
+  type PullProgress,
+  type RunRequest,
+} from "../core/index.js";
+
+export interface PullOptions {
+  signal?: AbortSignal;
+  /** Called at least every two seconds while something takes long. */
+  onProgress?: (progress: PullProgress) => void;
+  /** Makes the environment again although it is installed and whole. */
+  force?: boolean;
+}
+
+export interface RunInVmOptions extends RunRequest {
+  signal?: AbortSignal;
+  /** What happens before the command runs. */
+  onPhase?: (phase: Phase) => void;
+  /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
+  captureBytes?: number;
+}
+
+/**
+ * Commands in virtual machines of their own. Errors are `PyroError`; a command that exits with another status than 0 is a
+ * result and no error.
+ */
+export class Pyro {
+  /** The catalog's environments and whatever else is installed. */
+  async listEnvironments(): Promise<Environment[]> {
+    return listEnvironments();
+  }
+
+  /** Makes an environment ready for use; does nothing but verify it when it is there. Throws NOT_FOUND, REGISTRY, DISK_FULL, HOST_MISSING. */
+  async pullEnvironment(environment: string, options: PullOptions = {}): Promise<Environment> {
+    return pullEnvironment(environment, options);
+  }
+
+  /** What an environment is made of: kernel, files, digests, packages. Throws NOT_FOUND. */
+  async inspectEnvironment(environment: string): Promise<EnvironmentDetails> {
+    return inspectEnvironment(environment);
+  }
+
+  /** Removes what no name refers to any more and what broke off; never what a VM uses. */
+  async pruneEnvironments(): Promise<{ removed: string[]; reclaimedBytes: number }> {
+    return pruneEnvironments();
+  }
+
+  /**
+   * Boots a VM, runs one command in it and ends it, whatever happens. Pulls the environment if it is not installed.
+   * Throws BOOT_FAILED, HOST_MISSING, INVALID_ARGUMENT, NOT_FOUND, CANCELLED (by `signal`).
+   */
+  async runInVm(options: RunInVmOptions): Promise<ExecResult> {
+    const { signal, onPhase, captureBytes, ...request } = options;
+    return runInVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }), ...(captureBytes !== undefined && { captureBytes }) });
+  }
+}
