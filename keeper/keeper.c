@@ -2,7 +2,7 @@
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
  *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]... -- PROGRAM ARGS...
- *       Runs PROGRAM (a path) and ends it, with all its descendants, when FD reports its end (our maker closed it or
+ *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
@@ -109,6 +110,17 @@ struct keep {
     char **program;
 };
 
+/* close_range(2) is there since Linux 5.9, its flag since 5.11. Without them: one by one, as far as descriptors can go. */
+static void close_from_to(unsigned first, unsigned last, bool only_on_exec) {
+    if (first > last || close_range(first, last, only_on_exec ? CLOSE_RANGE_CLOEXEC : 0) == 0) return;
+    struct rlimit limit;
+    unsigned bound = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? (unsigned)limit.rlim_cur : 65536;
+    for (unsigned fd = first; fd <= last && fd < bound; fd++) {
+        if (only_on_exec) fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+        else close((int)fd);
+    }
+}
+
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
     keep->lifeline = -1;
@@ -127,6 +139,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (i + 1 >= argc || keep->lifeline < 0 || keep->grace_ms < 0) usage("keep needs --lifeline, --grace-ms and a program");
     keep->program = argv + i + 1;
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
+    /* What our maker means for the program is below the lifeline. Above it is what leaked into our maker from whoever started it. */
+    close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
     for (int n = 0; n < keep->lock_count; n++) {
         keep->locks[n] = open(lock_files[n], O_RDONLY | O_CLOEXEC | O_NOCTTY);
         if (keep->locks[n] < 0 || flock(keep->locks[n], LOCK_SH | LOCK_NB) != 0) fail("can't lock", lock_files[n]);
@@ -174,14 +188,6 @@ static pid_t start_program(char **program, const sigset_t *mask) {
     return child;
 }
 
-/* close_range(2) is there since Linux 5.9. */
-static void close_from_to(unsigned first, unsigned last) {
-    if (first > last || close_range(first, last, 0) == 0) return;
-    struct rlimit limit;
-    unsigned bound = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 65536 ? (unsigned)limit.rlim_cur : 65536;
-    for (unsigned fd = first; fd <= last && fd < bound; fd++) close((int)fd);
-}
-
 /* Closes what only the program needs: a socket's other side must see its end when the program closes it or dies. */
 static void let_go(const struct keep *keep, const int *own, int own_count, int null) {
     for (int fd = 0; fd <= 2; fd++) dup2(null, fd);
@@ -194,7 +200,7 @@ static void let_go(const struct keep *keep, const int *own, int own_count, int n
     while (next != UINT_MAX) {
         unsigned lowest = UINT_MAX;
         for (int n = 0; n < count; n++) if (kept[n] >= next && kept[n] < lowest) lowest = kept[n];
-        close_from_to(next, lowest == UINT_MAX ? UINT_MAX : lowest - 1);
+        close_from_to(next, lowest == UINT_MAX ? UINT_MAX : lowest - 1, false);
         next = lowest == UINT_MAX ? UINT_MAX : lowest + 1;
     }
 }
