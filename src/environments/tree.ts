@@ -1,0 +1,180 @@
+/**
+ * A file tree in memory, without the files' contents: what a root file system will look like. Sources (a tar archive, the layers
+ * of an image) put entries in; an image writer takes the finished tree.
+ */
+import { PyroError } from "../base/error.js";
+
+/** What a file is besides its type, as the guest will see it. */
+export interface Attributes {
+  /** 0 to 0o7777. */
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: { seconds: number; nanoseconds: number };
+  /** By full name; names as latin1. */
+  xattrs: ReadonlyMap<string, Buffer>;
+}
+
+/** Where a regular file's bytes are in the image. `block` and `chunks` count blocks of the image; -1 in `chunks` is a hole. */
+export type Content = { sizeBytes: number; block: number } | { sizeBytes: number; chunkBits: number; chunks: Int32Array };
+
+export type Shape =
+  | { type: "directory"; children: Map<string, Inode> }
+  | { type: "file"; content: Content }
+  | { type: "symlink"; target: Buffer }
+  | { type: "character" | "block"; device: { major: number; minor: number } }
+  | { type: "fifo" }
+  /** A hard link to a name that has not come yet; `finish` replaces it. */
+  | { type: "pending"; target: Buffer };
+
+/** One file. Several names can hold the same object: those are hard links. */
+export interface Inode {
+  attributes: Attributes;
+  shape: Shape;
+}
+
+type Directory = Inode & { shape: { type: "directory" } };
+
+/** Bytes of one name: NAME_MAX of Linux, EROFS_NAME_LEN of the format. */
+const maxNameBytes = 255;
+
+/** Children are kept under latin1 names: one character is one byte, and their order is the order of bytes. */
+export class FileTree {
+  readonly root: Directory = impliedDirectory();
+  private pending = 0;
+
+  /**
+   * Puts `inode` at `path`. A directory that is already there keeps its children and takes the new attributes; everything else
+   * that is there is replaced. Missing parents become directories of root's with mode 0755.
+   * Throws ENVIRONMENT_INVALID for `..`, for a path that leads through something that is no directory, and for names that are too long.
+   */
+  put(path: Buffer, inode: Inode): void {
+    const parts = splitPath(path);
+    const name = parts.pop();
+    if (name === undefined) {
+      if (inode.shape.type !== "directory") throw invalid(`${showPath(path)} is the root, and no directory`);
+      this.root.attributes = inode.attributes;
+      return;
+    }
+    const { children } = this.directory(parts, path).shape;
+    const present = children.get(name);
+    if (present?.shape.type === "directory" && inode.shape.type === "directory") {
+      present.attributes = inode.attributes;
+      return;
+    }
+    if (inode.shape.type === "pending") this.pending++;
+    children.set(name, inode);
+  }
+
+  /** Gives what is at `target` another name. A target that is not there (yet) is looked for again by `resolveLinks`. */
+  link(path: Buffer, target: Buffer): void {
+    const found = this.find(target);
+    if (found === undefined) {
+      this.put(path, { attributes: impliedAttributes, shape: { type: "pending", target: Buffer.from(target) } });
+      return;
+    }
+    if (found.shape.type === "directory") throw invalid(`${showPath(path)} is a hard link to ${showPath(target)}, which is a directory`);
+    if (found === this.find(path)) return;
+    this.put(path, found);
+  }
+
+  /** Takes away what is at `path`, with all below it. False if nothing is there. */
+  remove(path: Buffer): boolean {
+    const parts = splitPath(path);
+    const name = parts.pop();
+    if (name === undefined) return false;
+    const parent = this.walk(parts);
+    return parent?.shape.type === "directory" && parent.shape.children.delete(name);
+  }
+
+  /** What is at `path`; symbolic links are not followed. */
+  find(path: Buffer): Inode | undefined {
+    return this.walk(splitPath(path));
+  }
+
+  /** Resolves the hard links that came before their targets. Throws ENVIRONMENT_INVALID for those that have none. */
+  resolveLinks(): void {
+    if (this.pending === 0) return;
+    const directories: Directory[] = [this.root];
+    for (const { shape } of directories) {
+      for (const [name, child] of shape.children) {
+        if (child.shape.type === "pending") shape.children.set(name, this.resolve(child, name));
+        else if (child.shape.type === "directory") directories.push(child as Directory);
+      }
+    }
+    this.pending = 0;
+  }
+
+  private resolve(link: Inode, name: string): Inode {
+    const seen: Inode[] = [];
+    let found: Inode | undefined = link;
+    while (found?.shape.type === "pending") {
+      if (seen.includes(found) || seen.length === maxLinkChain) throw invalid(`the hard link ${showName(name)} leads to itself`);
+      seen.push(found);
+      const { target }: { target: Buffer } = found.shape;
+      found = this.find(target);
+      if (found === undefined) throw invalid(`the hard link ${showName(name)} has no target: there is no ${showPath(target)}`);
+    }
+    if (found!.shape.type === "directory") throw invalid(`${showName(name)} is a hard link to a directory`);
+    return found!;
+  }
+
+  private directory(parts: string[], path: Buffer): Directory {
+    let directory: Directory = this.root;
+    for (const part of parts) {
+      let child = directory.shape.children.get(part);
+      if (child === undefined) {
+        child = impliedDirectory();
+        directory.shape.children.set(part, child);
+      }
+      if (child.shape.type !== "directory") throw invalid(`${showPath(path)} lies below ${showName(part)}, which is a ${child.shape.type}, not a directory`);
+      directory = child as Directory;
+    }
+    return directory;
+  }
+
+  private walk(parts: string[]): Inode | undefined {
+    let inode: Inode = this.root;
+    for (const part of parts) {
+      if (inode.shape.type !== "directory") return undefined;
+      const child = inode.shape.children.get(part);
+      if (child === undefined) return undefined;
+      inode = child;
+    }
+    return inode;
+  }
+}
+
+/** Hard links to hard links that have not come yet. */
+const maxLinkChain = 40;
+
+const impliedAttributes: Attributes = { mode: 0o755, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: new Map() };
+
+function impliedDirectory(): Directory {
+  return { attributes: impliedAttributes, shape: { type: "directory", children: new Map() } };
+}
+
+/** The names of a path as latin1, from the root down: `/`, `./` and empty parts mean nothing, `..` is refused. */
+function splitPath(path: Buffer): string[] {
+  const parts: string[] = [];
+  for (const part of path.toString("latin1").split("/")) {
+    if (part === "" || part === ".") continue;
+    if (part === "..") throw invalid(`${showPath(path)} has ".." in it`);
+    if (part.length > maxNameBytes) throw invalid(`${showPath(path)} has a name of ${part.length} bytes; ${maxNameBytes} is the most (maxNameBytes)`);
+    parts.push(part);
+  }
+  return parts;
+}
+
+function invalid(what: string): PyroError {
+  return new PyroError("ENVIRONMENT_INVALID", `The archive can't become a root file system: ${what}.`);
+}
+
+/** A path for a message: printable, short. */
+export function showPath(path: Buffer): string {
+  return JSON.stringify(path.toString("utf8", 0, Math.min(path.length, 200)));
+}
+
+function showName(name: string): string {
+  return showPath(Buffer.from(name, "latin1"));
+}
