@@ -1,0 +1,90 @@
+// The public contract of the command line, as literals: a name that changes here is a breaking change.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+
+const main = new URL("../../dist/main.js", import.meta.url).pathname;
+const home = mkdtempSync(join(tmpdir(), "pyro-contract-"));
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+function pyro(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [main, ...args], { encoding: "utf8", input: "", env: { PATH: process.env["PATH"]!, HOME: home } });
+}
+
+test("version", () => {
+  expect(pyro("--version")).toMatchObject({ status: 0, stdout: "2.1.0\n", stderr: "" });
+});
+
+test("commands", () => {
+  const { status, stdout } = pyro("--help");
+  expect(status).toBe(0);
+  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "doctor", "help"]);
+  expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "inspect", "prune", "help"]);
+});
+
+test("flags of run", () => {
+  const { stdout } = pyro("run", "--help");
+  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--timeout-seconds", "--ttl-seconds", "--network", "--allow-host-compat", "--json", "--quiet"]);
+  expect(stdout).toContain("Examples:");
+  expect(pyro("help", "run").stdout).toBe(stdout);
+});
+
+test("environments", () => {
+  const { environments } = JSON.parse(pyro("env", "list", "--json").stdout) as { environments: Record<string, unknown>[] };
+  expect(environments.map((each) => each["name"])).toEqual(["debian:12", "debian:12-base", "debian:12-build"]);
+  expect(Object.keys(environments[0]!)).toEqual(["description", "distribution", "installed", "name", "platform", "version"]);
+  expect(environments.map((each) => each["installed"])).toEqual([false, false, false]);
+});
+
+test.each([
+  [["run", "debian:12", "--mem-mib", "64", "--", "true"], 125, "mem_mib is 64; it is a whole number from 128 to 65536."],
+  [["run", "debian:12", "--vcpu-count", "33", "--", "true"], 125, "vcpu_count is 33; it is a whole number from 1 to 32."],
+  [["run", "debian:12", "--timeout-seconds", "0", "--", "true"], 125, "timeout_seconds is 0; it is a whole number from 1 to 86400."],
+  [["run", "debian:12", "--ttl-seconds", "604801", "--", "true"], 125, "ttl_seconds is 604801; it is a whole number from 1 to 604800."],
+  [["run", "debian:12", "--mem-mib", "many", "--", "true"], 125, "It is a whole number from 128 to 65536."],
+  [["run", "debian:12"], 125, "There is no command to run."],
+  [["run"], 125, "Missing required argument 'environment'."],
+  [["run", "debian:12", "--memory", "5", "--", "true"], 125, "Unknown option '--memory'."],
+  [["run", "debian:13", "--", "true"], 125, "debian:13"],
+  [["run", "debian:12", "--network", "--", "true"], 125, "Networking is not available yet"],
+  [["rnu", "debian:12"], 2, "Unknown command 'rnu'."],
+  [["env", "lst"], 2, "Unknown command 'lst'."],
+  [["env", "pull"], 2, "Missing required argument 'environment'."],
+  [["env", "pull", "debain:12"], 1, "debain:12"],
+  [["env", "inspect", "nothing"], 1, "nothing"],
+  [["doctor", "--jsn"], 2, "Unknown option '--jsn'."],
+])("%s: status %i, %s", (args, status, message) => {
+  const result = pyro(...args);
+  expect(result.status).toBe(status);
+  expect(result.stdout).toBe("");
+  expect(result.stderr).toContain(message);
+  expect(result.stderr).toMatch(/^hint: \S/m);
+});
+
+test("the nearest name", () => {
+  expect(pyro("rnu").stderr).toContain("Did you mean run?");
+  expect(pyro("env", "lst").stderr).toContain("Did you mean list?");
+  expect(pyro("run", "debian:12", "--mem-mb", "5", "--", "true").stderr).toContain("Did you mean --mem-mib?");
+  expect(pyro("env", "pull", "debain:12").stderr).toContain("debian:12");
+});
+
+test("an error as JSON", () => {
+  const { stderr, stdout } = pyro("run", "debian:12", "--json", "--mem-mib", "1", "--", "true");
+  expect(stdout).toBe("");
+  expect(JSON.parse(stderr)).toEqual({
+    error: { code: "INVALID_ARGUMENT", message: "mem_mib is 1; it is a whole number from 128 to 65536.", hint: "Give a mem_mib from 128 to 65536, or leave it out for 1024." },
+  });
+});
+
+test("bare pyro shows the help", () => {
+  const { status, stdout } = pyro();
+  expect(status).toBe(2);
+  expect(stdout).toContain("Usage: pyro");
+});
+
+test("nothing of this left anything in the home directory but an empty cache", () => {
+  const names = readdirSync(home, { recursive: true }).map(String).filter((name) => !/^\.cache(\/pyro-mcp(\/(environments|tmp|kernels|locks))?)?$/.test(name));
+  expect(names).toEqual([]);
+});

@@ -1,0 +1,16 @@
+import { expect, test } from "vitest";
+
+test("what `import … from \"pyro-mcp\"` gives", async () => {
+  const sdk = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as Record<string, unknown>;
+  expect(Object.keys(sdk).sort()).toEqual(["Pyro", "PyroError", "errorCodes"]);
+  const prototype = (sdk["Pyro"] as { prototype: object }).prototype;
+  expect(Object.getOwnPropertyNames(prototype).sort()).toEqual(["constructor", "inspectEnvironment", "listEnvironments", "pruneEnvironments", "pullEnvironment", "runInVm"]);
+});
+
+test("the closed set of error codes", async () => {
+  const { errorCodes } = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as { errorCodes: object };
+  expect(Object.keys(errorCodes)).toEqual([
+    "INVALID_ARGUMENT", "NOT_FOUND", "EXISTS", "INVALID_STATE", "UNSUPPORTED", "DENIED", "TIMEOUT", "CANCELLED", "HOST_MISSING", "BOOT_FAILED", "VMM_EXITED", "GUEST_LOST",
+    "PROTOCOL", "ENVIRONMENT_INVALID", "REGISTRY", "DISK_FULL", "INTERNAL",
+  ]);
+});

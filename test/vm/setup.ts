@@ -1,0 +1,25 @@
+// Prepares what all VM tests share: a home of their own with the curated environments in it, made for real, once.
+// PYRO_TEST_CACHE names a directory to keep between runs while working on the code; without it everything is made anew and removed.
+import { mkdtempSync, mkdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { leftovers, pyro } from "./pyro.js";
+
+export default async function setUp(): Promise<() => Promise<void>> {
+  const kept = process.env["PYRO_TEST_CACHE"];
+  const home = kept ?? mkdtempSync(join(tmpdir(), "pyro-vm-tests-"));
+  mkdirSync(home, { recursive: true });
+  process.env["HOME"] = home;
+  for (const name of ["XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "PYRO_ACCELERATOR", "PYRO_KERNEL_DIR"]) delete process.env[name];
+  for (const environment of ["debian:12", "debian:12-base", "debian:12-build"]) {
+    const begin = Date.now();
+    const result = await pyro(["env", "pull", environment], { timeoutMs: 900_000 });
+    if (result.status !== 0) throw new Error(`env pull ${environment}: status ${result.status}\n${result.stderr}`);
+    console.log(`[vm tests] ${environment} is there after ${Math.round((Date.now() - begin) / 1000)} s`);
+  }
+  return async () => {
+    const left = leftovers(home);
+    if (kept === undefined) rmSync(home, { recursive: true, force: true });
+    if (left.length > 0) throw new Error(`the tests left something behind:\n${left.join("\n")}`);
+  };
+}
