@@ -148,7 +148,7 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     // The program has closed its ends; if the keeper had copies, these would not end.
     await once((child.stdio[4] as Readable).resume(), "end");
     expect(readdirSync(`/proc/${child.pid}/fd`).length).toBe(3 + 5); // its three, lifeline, lock, signals, two timers
-    (child.stdio[5] as Duplex).destroy();
+    (child.stdio as unknown as Duplex[])[5]!.destroy();
     await ended(child);
   });
 

@@ -1,0 +1,48 @@
+/**
+ * What was found out about this host and holds until it is booted again: the rate of its time stamp counter, whether KVM runs
+ * guests, QEMU's version. Kept as small JSON files in the cache directory; a file that can't be read or does not fit its key
+ * counts as not there, and one that can't be written is no failure.
+ */
+import { mkdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { writeAtomic } from "../base/atomic.js";
+import { log } from "../base/log.js";
+import { cacheDirectory } from "../base/paths.js";
+
+const maxFactBytes = 16 << 10;
+
+/** The value kept as `name` under exactly this `key`; undefined if there is none. Check its shape: the file may hold anything. */
+export async function readFact(name: string, key: string): Promise<unknown> {
+  try {
+    const file = factFile(name);
+    if ((await stat(file)).size > maxFactBytes) return undefined;
+    const kept = JSON.parse(await readFile(file, "utf8")) as { key?: unknown; value?: unknown } | null;
+    return kept?.key === key ? kept.value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export async function writeFact(name: string, key: string, value: unknown): Promise<void> {
+  try {
+    await mkdir(join(cacheDirectory(), "host"), { recursive: true, mode: 0o700 });
+    await writeAtomic(factFile(name), `${JSON.stringify({ key, value })}\n`, 0o600);
+  } catch (error) {
+    log("a fact about the host could not be kept", { name, why: String(error) });
+  }
+}
+
+/** Another one after every boot of the host. */
+export async function hostBootId(): Promise<string> {
+  return (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim();
+}
+
+/** Says whether a file is still the one it was, without reading it. */
+export async function fileKey(path: string): Promise<string> {
+  const { size, mtimeMs, ino } = await stat(path);
+  return `${path}:${size}:${Math.round(mtimeMs)}:${ino}`;
+}
+
+function factFile(name: string): string {
+  return join(cacheDirectory(), "host", `${name}.json`);
+}

@@ -1,0 +1,29 @@
+/** Virtual machines. The table of monitors is here; a new one is a file in `backends/` and a line. */
+import { qemu } from "./backends/qemu.js";
+import { choose, type AcceleratorChoice, type AcceleratorOptions } from "./accelerator.js";
+import type { Accelerator, Backend, RunningVm, VmmVersion, VmSpec } from "./vmm.js";
+
+const backends: readonly [Backend, ...Backend[]] = [qemu];
+
+/** The monitor that is used: the first one, as long as there is one. */
+const backend = backends[0];
+
+/** Starts a VM that belongs to this process. It runs; whether a guest is alive in it is for `bootDeadline` to find out. */
+export function startVm(spec: VmSpec, options: { accelerator: Accelerator; signal?: AbortSignal }): Promise<RunningVm> {
+  return backend.start(spec, options.accelerator, options.signal);
+}
+
+/** Throws HOST_MISSING when it is not installed. Starts no process when it has not changed since it was last asked. */
+export function qemuVersion(signal?: AbortSignal): Promise<VmmVersion> {
+  return backend.version(signal);
+}
+
+/** Whether guests run under KVM or emulated. May boot a small guest to find out; remembers the answer. */
+export function chooseAccelerator(options: AcceleratorOptions): Promise<AcceleratorChoice> {
+  return choose(backend, options);
+}
+
+export { inspectKvm, type AcceleratorChoice, type AcceleratorOptions, type KvmAccess, type KvmVerdict } from "./accelerator.js";
+export { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
+export { harmless } from "./console.js";
+export type { Accelerator, RunningVm, VmExit, VmmVersion, VmProgress, VmSpec } from "./vmm.js";
