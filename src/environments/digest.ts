@@ -1,0 +1,66 @@
+/** SHA-256 of files, and what a file's identity is so that it need not be hashed again. */
+import { createHash } from "node:crypto";
+import { open, type FileHandle } from "node:fs/promises";
+import { checkSignal } from "../base/deadline.js";
+import { PyroError } from "../base/error.js";
+
+export const digestPattern = /^sha256:[0-9a-f]{64}$/;
+
+/** A file's size, and its digest as `sha256:` and 64 hexadecimal digits. */
+export interface FileDigest {
+  sizeBytes: number;
+  digest: string;
+}
+
+/** What stat(2) says about a file; while it stays the same the file has the same content. Whole numbers as text. */
+export interface FileStamp {
+  inode: string;
+  size: string;
+  mtimeNs: string;
+  ctimeNs: string;
+}
+
+export function digestOf(data: string | Uint8Array): string {
+  return `sha256:${createHash("sha256").update(data).digest("hex")}`;
+}
+
+/** Reads the whole of a regular file. Throws what open(2) throws, and ENVIRONMENT_INVALID for what is no regular file. */
+export async function hashFile(path: string, signal?: AbortSignal): Promise<FileDigest & { stamp: FileStamp }> {
+  const file = await open(path, "r");
+  try {
+    const before = await stampOf(file, path);
+    const hash = createHash("sha256");
+    const buffer = Buffer.allocUnsafe(1 << 20);
+    let sizeBytes = 0;
+    for (;;) {
+      checkSignal(signal);
+      const { bytesRead } = await file.read(buffer, 0, buffer.length);
+      if (bytesRead === 0) break;
+      sizeBytes += bytesRead;
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+    return { sizeBytes, digest: `sha256:${hash.digest("hex")}`, stamp: before };
+  } finally {
+    await file.close();
+  }
+}
+
+/** The stamp of the regular file `path`. */
+export async function stampFile(path: string): Promise<FileStamp> {
+  const file = await open(path, "r");
+  try {
+    return await stampOf(file, path);
+  } finally {
+    await file.close();
+  }
+}
+
+export function sameStamp(a: FileStamp, b: FileStamp): boolean {
+  return a.inode === b.inode && a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs;
+}
+
+async function stampOf(file: FileHandle, path: string): Promise<FileStamp> {
+  const stat = await file.stat({ bigint: true });
+  if (!stat.isFile()) throw new PyroError("ENVIRONMENT_INVALID", `${path} is not a regular file.`);
+  return { inode: `${stat.ino}`, size: `${stat.size}`, mtimeNs: `${stat.mtimeNs}`, ctimeNs: `${stat.ctimeNs}` };
+}

@@ -1,0 +1,90 @@
+/** An installed environment's files, for a VM to boot from. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { PyroError } from "../base/error.js";
+import { takeLock } from "../base/lock.js";
+import { nativeProgram } from "../base/paths.js";
+import { findEntry } from "./catalog.js";
+import { digestOf } from "./digest.js";
+import { findKernel, isWantedKernelSource } from "./kernel.js";
+import type { Manifest } from "./manifest.js";
+import { places } from "./places.js";
+import { packInitramfs } from "./pull.js";
+import { findInstalled, lockFileOf, replaceInitramfs, type Installed } from "./store.js";
+
+export interface OpenEnvironment {
+  name: string;
+  /** `sha256:…`; the same root disk, kernel and modules have the same. */
+  digest: string;
+  /** Absolute paths. */
+  directory: string;
+  rootDisk: string;
+  kernel: string;
+  initramfs: string;
+  kernelDigest: string;
+  initramfsDigest: string;
+  kernelVersion: string;
+  /** A running VM holds a shared lock on it: prune then leaves the environment alone. */
+  lockFile: string;
+}
+
+/**
+ * The environment `name` if it is installed; undefined if it is not, or has another kernel than PYRO_KERNEL_DIR asks for. Throws
+ * ENVIRONMENT_INVALID if it is damaged, NOT_FOUND if there is no such environment.
+ */
+export async function openEnvironment(name: string): Promise<OpenEnvironment | undefined> {
+  findEntry(name);
+  try {
+    const installed = await findInstalled(name, "stamps");
+    if (installed === undefined || !isWantedKernelSource(installed.manifest.kernel.source)) return undefined;
+    return openInstalled(name, await withOurGuest(name, installed));
+  } catch (error) {
+    if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
+    throw new PyroError(error.code, error.message, { hint: `pyro env pull ${name}`, cause: error });
+  }
+}
+
+/** The guest program comes with pyro, not with the environment: after an update of pyro the initramfs is packed anew. */
+async function withOurGuest(name: string, installed: Installed): Promise<Installed> {
+  const guestProgram = await readFile(nativeProgram("pyro-guest"));
+  const guestDigest = digestOf(guestProgram);
+  if (installed.manifest.guestDigest === guestDigest) return installed;
+  const storeLock = await takeLock(places.storeLock(), { shared: true });
+  try {
+    const nameLock = await takeLock(places.nameLock(name));
+    try {
+      const current = await findInstalled(name, "stamps"); // somebody else may have done it while we waited
+      if (current === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was removed meanwhile.`);
+      if (current.manifest.guestDigest === guestDigest) return current;
+      const kernel = await findKernel(current.manifest.kernel.id, undefined);
+      if (kernel === undefined || kernel.digest !== current.manifest.kernel.digest) throw new PyroError("ENVIRONMENT_INVALID", `The kernel modules of ${name} are no longer there.`);
+      const initramfs = await packInitramfs(kernel, guestProgram);
+      const manifest: Manifest = {
+        ...current.manifest,
+        guestDigest,
+        files: { ...current.manifest.files, initramfs: { sizeBytes: initramfs.length, digest: digestOf(initramfs) } },
+      };
+      await replaceInitramfs(current, manifest, initramfs);
+      return { manifest, directory: current.directory };
+    } finally {
+      await nameLock.release();
+    }
+  } finally {
+    await storeLock.release();
+  }
+}
+
+function openInstalled(name: string, { manifest, directory }: Installed): OpenEnvironment {
+  return {
+    name,
+    digest: manifest.digest,
+    directory,
+    rootDisk: join(directory, "root.erofs"),
+    kernel: join(directory, "vmlinux"),
+    initramfs: join(directory, "initramfs"),
+    kernelDigest: manifest.files.vmlinux.digest,
+    initramfsDigest: manifest.files.initramfs.digest,
+    kernelVersion: manifest.kernel.version,
+    lockFile: lockFileOf(directory),
+  };
+}

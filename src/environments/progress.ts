@@ -1,0 +1,51 @@
+/** Telling whoever waits what is going on, at least every second. */
+
+export type PullPhase = "waiting" | "kernel" | "packages" | "image" | "verify";
+
+export interface PullProgress {
+  environment: string;
+  /** What is being done: waiting for another process, fetching the kernel, the packages, writing the image, checking it. */
+  phase: PullPhase;
+  /** A few words for people. */
+  message: string;
+  /** Milliseconds since this phase began. */
+  elapsedMs: number;
+  doneBytes?: number;
+  totalBytes?: number;
+}
+
+export interface Reporter {
+  /** Something new begins. */
+  phase(phase: PullPhase, message: string): void;
+  /** The same goes on. */
+  bytes(doneBytes: number, totalBytes?: number): void;
+  /** No more events after this. */
+  end(): void;
+}
+
+/** Calls `onProgress` at every new phase and message, and again every second while one lasts. */
+export function startReporter(environment: string, onProgress: ((progress: PullProgress) => void) | undefined): Reporter {
+  let current: Omit<PullProgress, "environment" | "elapsedMs"> | undefined;
+  let begin = Date.now();
+  const tell = () => {
+    if (current !== undefined) onProgress?.({ environment, ...current, elapsedMs: Date.now() - begin });
+  };
+  const timer = setInterval(tell, 1000);
+  timer.unref();
+  return {
+    phase(phase, message) {
+      if (current?.phase !== phase) begin = Date.now();
+      current = { phase, message };
+      tell();
+    },
+    bytes(doneBytes, totalBytes) {
+      if (current === undefined) return;
+      current.doneBytes = doneBytes; // told with the next tick: thousands of these come in a second
+      if (totalBytes !== undefined) current.totalBytes = totalBytes;
+    },
+    end() {
+      clearInterval(timer);
+      current = undefined;
+    },
+  };
+}

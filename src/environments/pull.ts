@@ -1,0 +1,184 @@
+/** Makes an environment of the catalog installed: fetches what is missing, mends what is damaged, keeps what is good. */
+import { readFile, statfs, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { checkSignal } from "../base/deadline.js";
+import { PyroError } from "../base/error.js";
+import { takeLock, type Lock } from "../base/lock.js";
+import { log } from "../base/log.js";
+import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
+import { settings } from "../base/settings.js";
+import { openArchive, type Archive } from "./apt.js";
+import { findEntry, type CatalogEntry } from "./catalog.js";
+import { digestOf, hashFile } from "./digest.js";
+import { environmentOf, type Environment } from "./environment.js";
+import { buildInitramfs } from "./initramfs.js";
+import { debianKernel, directoryKernel, findKernel, isWantedKernelSource, type Kernel } from "./kernel.js";
+import { environmentDigest, type Manifest } from "./manifest.js";
+import { makePrivate, places } from "./places.js";
+import { startReporter, type PullProgress, type Reporter } from "./progress.js";
+import { makeDebianRoot, type RootDisk } from "./sources/debian.js";
+import { digestOfName, findInstalled, install, linkOrCopy, readManifestOf, type Installed } from "./store.js";
+import { makeTemporary, sweepTemporary, type TemporaryDirectory } from "./temporary.js";
+
+export interface PullOptions {
+  signal?: AbortSignal;
+  /** Told at every step, and at least every second. */
+  onProgress?: (progress: PullProgress) => void;
+  /** Make it anew even if what is installed is whole. */
+  force?: boolean;
+}
+
+/**
+ * Pulls the environment `name`. What is installed is read and compared in full; if it is whole and current it stays. Two pulls
+ * of one name wait for each other. Throws NOT_FOUND, UNSUPPORTED, REGISTRY, DISK_FULL, HOST_MISSING, DENIED, CANCELLED.
+ */
+export async function pullEnvironment(name: string, options: PullOptions = {}): Promise<Environment> {
+  const entry = findEntry(name);
+  const { signal } = options;
+  checkSignal(signal);
+  const reporter = startReporter(name, options.onProgress);
+  const locks: Lock[] = [];
+  try {
+    await makePrivate(places.environments());
+    const waiting = { ...(signal === undefined ? {} : { signal }), onWait: () => reporter.phase("waiting", "another process is at work on the environments") };
+    // One directory is enough for all locks to be taken in one order: the store's, then the name's, then the kernels'.
+    locks.push(await takeLock(places.storeLock(), { ...waiting, shared: true }));
+    locks.push(await takeLock(places.nameLock(name), { ...waiting, onWait: () => reporter.phase("waiting", `another process is pulling ${name}`) }));
+    await sweepTemporary();
+    reporter.phase("verify", "checking what is installed");
+    const present = options.force ? undefined : await findWhole(name, signal);
+    const installed = present ?? (await make(entry, options.force ?? false, reporter, signal));
+    return environmentOf(entry, installed.manifest);
+  } finally {
+    reporter.end();
+    for (const lock of locks.reverse()) await lock.release();
+  }
+}
+
+/** What is installed, if every byte of it is as it should be and it has the kernel and the guest program that are wanted now. */
+async function findWhole(name: string, signal: AbortSignal | undefined): Promise<Installed | undefined> {
+  try {
+    const installed = await findInstalled(name, "full", signal);
+    if (installed === undefined || !isWantedKernelSource(installed.manifest.kernel.source)) return undefined;
+    if (settings.kernelDirectory() !== undefined) return undefined; // the user's own kernel may have changed since
+    const guest = await hashFile(nativeProgram("pyro-guest"), signal);
+    return guest.digest === installed.manifest.guestDigest ? installed : undefined;
+  } catch (error) {
+    if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") {
+      log("environment is damaged", { name, reason: error.message });
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, signal: AbortSignal | undefined): Promise<Installed> {
+  const guestProgram = await readFile(nativeProgram("pyro-guest"));
+  const temporary = await makeTemporary();
+  try {
+    const kept = force ? undefined : await keptRoot(entry.name, signal);
+    const archive = onceOpened(entry, temporary, reporter, signal);
+    const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
+    const root = kept ?? (await makeRoot(entry, await archive(), temporary, reporter, signal));
+    reporter.phase("verify", "putting it together");
+    await linkOrCopy(root.path, join(temporary.path, "root.erofs"));
+    await linkOrCopy(kernel.vmlinux.path, join(temporary.path, "vmlinux"));
+    const initramfs = await packInitramfs(kernel, guestProgram);
+    await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
+    const manifest: Manifest = {
+      digest: environmentDigest(root.digest, kernel.digest),
+      name: entry.name,
+      version: entry.version,
+      description: entry.description,
+      distribution: entry.distribution,
+      platform: hostArchitecture().platform,
+      source: root.source,
+      createdAt: root.createdAt,
+      kernel: { version: kernel.version, id: kernel.id, digest: kernel.digest, source: kernel.source },
+      guestDigest: digestOf(guestProgram),
+      files: {
+        "root.erofs": { sizeBytes: root.sizeBytes, digest: root.digest },
+        vmlinux: { sizeBytes: kernel.vmlinux.sizeBytes, digest: kernel.vmlinux.digest },
+        initramfs: { sizeBytes: initramfs.length, digest: digestOf(initramfs) },
+      },
+      packages: root.packages,
+    };
+    checkSignal(signal);
+    await install(entry.name, manifest, temporary.path);
+    const installed = await findInstalled(entry.name, "full", signal);
+    if (installed === undefined) throw new PyroError("INTERNAL", `The environment ${entry.name} was removed while it was being installed.`);
+    return installed;
+  } finally {
+    await temporary.remove();
+  }
+}
+
+/** A root disk, made now or before. */
+interface Root extends RootDisk {
+  path: string;
+  source: string;
+  createdAt: string;
+}
+
+/** The root disk of what is installed, if it is whole, though something else isn't; and the kernel it was installed with. */
+async function keptRoot(name: string, signal: AbortSignal | undefined): Promise<(Root & { kernel: Manifest["kernel"] }) | undefined> {
+  try {
+    const digest = await digestOfName(name);
+    if (digest === undefined) return undefined;
+    const manifest = await readManifestOf(digest);
+    const path = join(places.environment(digest), "root.erofs");
+    const expected = manifest.files["root.erofs"];
+    const found = await hashFile(path, signal);
+    if (found.digest !== expected.digest) return undefined;
+    return { path, ...expected, packages: manifest.packages, source: manifest.source, createdAt: manifest.createdAt, kernel: manifest.kernel };
+  } catch (error) {
+    if (error instanceof PyroError && error.code === "CANCELLED") throw error;
+    return undefined;
+  }
+}
+
+async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () => Promise<Archive>, reporter: Reporter, signal: AbortSignal | undefined): Promise<Kernel> {
+  const directory = settings.kernelDirectory();
+  reporter.phase("kernel", "checking the kernel");
+  if (directory !== undefined) return directoryKernel(directory, reporter, signal);
+  const kept = before !== undefined && isWantedKernelSource(before.source) ? await findKernel(before.id, signal) : undefined;
+  return kept?.digest === before?.digest && kept !== undefined ? kept : debianKernel(await archive(), reporter, signal);
+}
+
+async function makeRoot(entry: CatalogEntry, archive: Archive, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): Promise<Root> {
+  await checkSpace(entry);
+  const path = join(temporary.path, "made.erofs");
+  const disk = await makeDebianRoot(entry, { directory: temporary.path, imagePath: path, dateSeconds: settings.sourceDateEpoch() ?? archive.dateSeconds, reporter, signal });
+  return { ...disk, path, source: `debian:${entry.suite} from ${withoutPassword(settings.debianMirror())}`, createdAt: new Date().toISOString() };
+}
+
+/** The archive, opened when it is first asked for: a repair may not need it. */
+function onceOpened(entry: CatalogEntry, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): () => Promise<Archive> {
+  let archive: Promise<Archive> | undefined;
+  return () => {
+    if (archive === undefined) {
+      reporter.phase("kernel", "fetching package lists");
+      archive = makePrivate(join(temporary.path, "apt")).then((directory) => openArchive(entry.suite, directory, signal));
+    }
+    return archive;
+  };
+}
+
+export async function packInitramfs(kernel: Kernel, guestProgram: Uint8Array): Promise<Buffer> {
+  return buildInitramfs(guestProgram, await Promise.all(kernel.modules.map(async ({ name, path }) => ({ name, content: await readFile(path) }))));
+}
+
+async function checkSpace(entry: CatalogEntry): Promise<void> {
+  const { bavail, bsize } = await statfs(cacheDirectory());
+  const freeMib = Math.floor((bavail * bsize) / 1048576);
+  if (freeMib < entry.workMib) {
+    throw new PyroError("DISK_FULL", `Making ${entry.name} takes about ${entry.workMib} MiB in ${cacheDirectory()}, and ${freeMib} MiB are free there.`, {
+      hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
+    });
+  }
+}
+
+/** A mirror's address may carry a password; records may not. */
+function withoutPassword(address: string): string {
+  return address.replace(/\/\/[^/@]*@/, "//");
+}

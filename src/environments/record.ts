@@ -1,0 +1,86 @@
+/** Reading JSON that may have been damaged or written by somebody else: every field is checked, sizes are bounded. */
+import { open } from "node:fs/promises";
+import { PyroError } from "../base/error.js";
+
+/** Parses one JSON object out of a file of at most `maxBytes`. `undefined`: there is no such file. Throws ENVIRONMENT_INVALID. */
+export async function readRecord(path: string, maxBytes: number): Promise<Fields | undefined> {
+  let file;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) throw new PyroError("ENVIRONMENT_INVALID", `${path} is not a regular file.`);
+    if (stat.size > maxBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path} has ${stat.size} bytes; at most ${maxBytes} are allowed.`);
+    const buffer = Buffer.alloc(maxBytes + 1); // it may grow while it is read
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
+    return parseRecord(buffer.subarray(0, bytesRead), path);
+  } finally {
+    await file.close();
+  }
+}
+
+/** One JSON object out of `data`; `what` names it in errors. */
+export function parseRecord(data: Uint8Array, what: string): Fields {
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(data));
+  } catch (error) {
+    throw new PyroError("ENVIRONMENT_INVALID", `${what} is not JSON.`, { cause: error });
+  }
+  return new Fields(value, what);
+}
+
+/** The fields of an object that is not trusted. Each getter throws ENVIRONMENT_INVALID, naming the field, when it isn't what is asked for. */
+export class Fields {
+  private readonly value: Record<string, unknown>;
+  private readonly what: string;
+
+  constructor(value: unknown, what: string) {
+    if (value === null || typeof value !== "object" || Array.isArray(value)) throw new PyroError("ENVIRONMENT_INVALID", `${what} is not a JSON object.`);
+    this.value = value as Record<string, unknown>;
+    this.what = what;
+  }
+
+  has(name: string): boolean {
+    return Object.hasOwn(this.value, name);
+  }
+
+  /** A string of 1 to `maxLength` characters without control characters, matching `pattern` if there is one. */
+  text(name: string, maxLength: number, pattern?: RegExp): string {
+    const value = this.get(name);
+    // eslint-disable-next-line no-control-regex -- control characters are what is refused
+    if (typeof value !== "string" || value.length === 0 || value.length > maxLength || /[\x00-\x1f\x7f]/.test(value)) throw this.wrong(name, `text of 1 to ${maxLength} characters`);
+    if (pattern !== undefined && !pattern.test(value)) throw this.wrong(name, `text like ${pattern.source}`);
+    return value;
+  }
+
+  /** A whole number from `min` to `max`. */
+  integer(name: string, min: number, max: number): number {
+    const value = this.get(name);
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < min || value > max) throw this.wrong(name, `a whole number from ${min} to ${max}`);
+    return value;
+  }
+
+  object(name: string): Fields {
+    return new Fields(this.get(name), `${name} of ${this.what}`);
+  }
+
+  /** A list of at most `maxCount` objects. */
+  list(name: string, maxCount: number): Fields[] {
+    const value = this.get(name);
+    if (!Array.isArray(value) || value.length > maxCount) throw this.wrong(name, `a list of at most ${maxCount}`);
+    return value.map((each, index) => new Fields(each, `${name}[${index}] of ${this.what}`));
+  }
+
+  private get(name: string): unknown {
+    return Object.hasOwn(this.value, name) ? this.value[name] : undefined;
+  }
+
+  private wrong(name: string, expected: string): PyroError {
+    return new PyroError("ENVIRONMENT_INVALID", `${name} of ${this.what} is not ${expected}.`);
+  }
+}

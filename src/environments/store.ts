@@ -1,0 +1,158 @@
+/** What counts as installed: an environment's manifest and every file it names, with the sizes and digests it names. */
+import { copyFile, link, mkdir, open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { syncDirectory, writeAtomic } from "../base/atomic.js";
+import { PyroError, systemCode } from "../base/error.js";
+import { digestPattern, hashFile, sameStamp, stampFile, type FileStamp } from "./digest.js";
+import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
+import { makePrivate, places } from "./places.js";
+import { readRecord } from "./record.js";
+
+export interface Installed {
+  manifest: Manifest;
+  directory: string;
+}
+
+export type Check = "stamps" | "full";
+
+/**
+ * The environment that `name` stands for; undefined if the name stands for none. With `stamps` a file is only read again when
+ * stat(2) says something else than after it was last read; with `full` all are read. Throws ENVIRONMENT_INVALID when anything
+ * is missing, cut short, changed or not what the manifest says.
+ */
+export async function findInstalled(name: string, check: Check, signal?: AbortSignal): Promise<Installed | undefined> {
+  const digest = await digestOfName(name);
+  if (digest === undefined) return undefined;
+  return checkInstalled(digest, check, signal);
+}
+
+/** The environment in the directory for `digest` (64 hexadecimal digits), checked. */
+export async function checkInstalled(digest: string, check: Check, signal?: AbortSignal): Promise<Installed> {
+  const directory = places.environment(digest);
+  const manifest = await readManifestOf(digest);
+  const stamps = check === "full" ? {} : await readStamps(directory);
+  const fresh: Stamps = {};
+  let changed = false;
+  for (const name of bootFiles) {
+    const path = join(directory, name);
+    const stamp = await stampFile(path).catch((error: unknown) => {
+      throw damaged(digest, `${name} ${systemCode(error) === "ENOENT" ? "is missing" : "can't be read"}`, error);
+    });
+    const expected = manifest.files[name];
+    if (stamp.size !== `${expected.sizeBytes}`) throw damaged(digest, `${name} has ${stamp.size} bytes instead of ${expected.sizeBytes}`);
+    const before = stamps[name];
+    if (before !== undefined && before.digest === expected.digest && sameStamp(before.stamp, stamp)) {
+      fresh[name] = before;
+      continue;
+    }
+    const found = await hashFile(path, signal);
+    if (found.digest !== expected.digest) throw damaged(digest, `${name} has changed`);
+    fresh[name] = { digest: found.digest, stamp: found.stamp };
+    changed = true;
+  }
+  if (changed) await writeStamps(directory, fresh);
+  return { manifest, directory };
+}
+
+/** The manifest in the directory for `digest`, without looking at the other files. Throws ENVIRONMENT_INVALID. */
+export async function readManifestOf(digest: string): Promise<Manifest> {
+  const path = join(places.environment(digest), "manifest.json");
+  const record = await readRecord(path, manifestLimits.bytes);
+  if (record === undefined) throw damaged(digest, "manifest.json is missing");
+  const manifest = readManifest(record);
+  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest);
+  if (manifest.digest !== `sha256:${digest}` || made !== manifest.digest) throw damaged(digest, "its manifest belongs to another one");
+  return manifest;
+}
+
+/** The digest (64 hexadecimal digits) that `name` stands for. Throws ENVIRONMENT_INVALID when the record of it is damaged. */
+export async function digestOfName(name: string): Promise<string | undefined> {
+  const record = await readRecord(places.name(name), 65_536);
+  if (record === undefined) return undefined;
+  record.integer("schema_version", 1, 1);
+  return record.text("digest", 71, digestPattern).slice("sha256:".length);
+}
+
+/**
+ * Makes the environment of `manifest` the one that `name` stands for. The boot files are moved out of `from`, a directory on
+ * the same file system. Whatever is there of the same digest is replaced, file by file, the manifest last.
+ */
+export async function install(name: string, manifest: Manifest, from: string): Promise<Installed> {
+  const hex = manifest.digest.slice("sha256:".length);
+  const directory = places.environment(hex);
+  await makePrivate(places.environments());
+  await mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
+    if (systemCode(error) !== "EEXIST") throw error;
+  });
+  await rm(join(directory, "manifest.json"), { force: true });
+  for (const file of bootFiles) {
+    await syncFile(join(from, file));
+    await rename(join(from, file), join(directory, file));
+  }
+  await (await open(lockFileOf(directory), "a", 0o600)).close();
+  await writeAtomic(join(directory, "manifest.json"), printManifest(manifest), 0o600);
+  await makePrivate(places.names());
+  await writeAtomic(places.name(name), `${JSON.stringify({ schema_version: 1, name, digest: manifest.digest }, undefined, 2)}\n`, 0o600);
+  await syncDirectory(places.environments());
+  return { manifest, directory };
+}
+
+/** Puts a new initramfs and the manifest that goes with it in place. A reader between the two finds a damaged environment and waits for us by pulling. */
+export async function replaceInitramfs(installed: Installed, manifest: Manifest, content: Uint8Array): Promise<void> {
+  await writeAtomic(join(installed.directory, "initramfs"), content, 0o600);
+  await writeAtomic(join(installed.directory, "manifest.json"), printManifest(manifest), 0o600);
+}
+
+/** The file whose shared lock says that a VM runs from the environment in `directory`. */
+export function lockFileOf(directory: string): string {
+  return join(directory, "lock");
+}
+
+/** Gives `from` a second name, or copies it where the file system can't do that. */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if (systemCode(error) !== "EXDEV" && systemCode(error) !== "EPERM" && systemCode(error) !== "EMLINK") throw error;
+    await copyFile(from, to);
+  }
+}
+
+type Stamps = Partial<Record<BootFile, { digest: string; stamp: FileStamp }>>;
+
+/** A damaged or missing file of stamps only costs the reading of the files. */
+async function readStamps(directory: string): Promise<Stamps> {
+  const stamps: Stamps = {};
+  try {
+    const record = await readRecord(join(directory, "verified.json"), 65_536);
+    for (const name of record === undefined ? [] : bootFiles) {
+      const each = record!.object(name);
+      const stamp = each.object("stamp");
+      const whole = (field: string) => stamp.text(field, 40, /^\d+$/);
+      stamps[name] = { digest: each.text("digest", 71, digestPattern), stamp: { inode: whole("inode"), size: whole("size"), mtimeNs: whole("mtime_ns"), ctimeNs: whole("ctime_ns") } };
+    }
+  } catch (error) {
+    if (!(error instanceof PyroError)) throw error;
+  }
+  return stamps;
+}
+
+async function writeStamps(directory: string, stamps: Stamps): Promise<void> {
+  const record = Object.fromEntries(
+    Object.entries(stamps).map(([name, { digest, stamp }]) => [name, { digest, stamp: { inode: stamp.inode, size: stamp.size, mtime_ns: stamp.mtimeNs, ctime_ns: stamp.ctimeNs } }]),
+  );
+  await writeAtomic(join(directory, "verified.json"), `${JSON.stringify(record, undefined, 2)}\n`, 0o600).catch(() => {}); // a full disk must not stop a VM
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function damaged(digest: string, what: string, cause?: unknown): PyroError {
+  return new PyroError("ENVIRONMENT_INVALID", `The environment ${digest.slice(0, 12)} is damaged: ${what}.`, { cause });
+}

@@ -1,0 +1,92 @@
+/**
+ * Directories for work in progress. Each has a lock beside it that its maker holds for as long as it lives, so what a crash
+ * or a SIGKILL left behind is known for certain and swept by whoever comes next.
+ */
+import { randomBytes } from "node:crypto";
+import { lstat, mkdir, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { runChild } from "../base/child.js";
+import { PyroError, systemCode } from "../base/error.js";
+import { log } from "../base/log.js";
+import { takeLock, tryLock } from "../base/lock.js";
+import { makePrivate, places } from "./places.js";
+
+export interface TemporaryDirectory {
+  path: string;
+  /** Removes it with all that is in it. */
+  remove(): Promise<void>;
+}
+
+/** Makes a directory of mode 0700 on the cache's file system. */
+export async function makeTemporary(): Promise<TemporaryDirectory> {
+  const path = join(await makePrivate(places.temporary()), randomBytes(8).toString("hex"));
+  const lock = await takeLock(`${path}.lock`); // before there is a directory: a sweep then never sees one without its lock
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+  return {
+    path,
+    async remove() {
+      await removeTree(path);
+      await rm(`${path}.lock`, { force: true });
+      await lock.release();
+    },
+  };
+}
+
+/** Removes what dead processes left. Returns how many bytes of disk that were. */
+export async function sweepTemporary(): Promise<number> {
+  let reclaimedBytes = 0;
+  for (const name of await namesIn(places.temporary())) {
+    if (!/^[0-9a-f]{16}$/.test(name)) continue;
+    const path = join(places.temporary(), name);
+    const lock = await tryLock(`${path}.lock`);
+    if (lock === undefined) continue; // its maker lives
+    try {
+      const bytes = await diskUsage([path]);
+      await removeTree(path);
+      await rm(`${path}.lock`, { force: true });
+      reclaimedBytes += bytes;
+      log("swept", { path, bytes });
+    } finally {
+      await lock.release();
+    }
+  }
+  return reclaimedBytes;
+}
+
+/** Removes a tree that may hold files of other (subordinate) users: those that this user may map can also be removed. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    const code = systemCode(error);
+    if (process.getuid?.() === 0 || (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY")) throw error;
+    const { code: status, stderr } = await runChild("unshare", ["--map-root-user", "--map-auto", "--", "rm", "-rf", "--one-file-system", "--", path], { timeoutMs: 120_000 });
+    if (status !== 0) throw new PyroError("DENIED", `${path} could not be removed: ${stderr.trim()}`, { hint: `sudo rm -rf --one-file-system ${path}`, cause: error });
+  }
+}
+
+/** Bytes of disk that these trees take up together, as far as they can be looked at. A file with several names counts once. */
+export async function diskUsage(paths: readonly string[]): Promise<number> {
+  const seen = new Set<number>();
+  const measure = async (path: string): Promise<number> => {
+    const stat = await lstat(path).catch(() => undefined);
+    if (stat === undefined || (stat.nlink > 1 && !stat.isDirectory() && seen.has(stat.ino))) return 0;
+    seen.add(stat.ino);
+    let total = stat.blocks * 512;
+    if (stat.isDirectory()) for (const name of await namesIn(path)) total += await measure(join(path, name));
+    return total;
+  };
+  let total = 0;
+  for (const path of paths) total += await measure(path);
+  return total;
+}
+
+/** The names in a directory, sorted; none if it is not there or not readable. */
+export async function namesIn(path: string): Promise<string[]> {
+  return (await readdir(path).catch(() => [])).sort();
+}
