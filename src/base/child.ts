@@ -101,37 +101,33 @@ export interface RunOutput extends ChildExit {
 /** Runs `command` to its end and takes its output. Does not throw for a non-zero exit: the caller knows what that means. */
 export async function runChild(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunOutput> {
   const maxOutputBytes = options.maxOutputBytes ?? 16 << 20;
-  const child = spawn(command, args, {
+  const timeoutMs = options.timeoutMs ?? 60_000;
+  // Under the keeper, so that what the child itself started can't hold its output open when we end it.
+  const child = await keepChild(command, args, {
     stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
-    env: childEnvironment(options.env),
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.env !== undefined && { env: options.env }),
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
-  const exited = exitOf(child, command);
-  await started(child, command);
   let failure: PyroError | undefined;
   const fail = (error: PyroError) => {
     failure ??= error;
-    child.kill("SIGKILL");
+    void child.end();
   };
-  const timeoutMs = options.timeoutMs ?? 60_000;
   const timer = setTimeout(() => fail(new PyroError("TIMEOUT", `${command} did not end within ${timeoutMs / 1000} s.`)), timeoutMs);
   const onAbort = () => fail(cancelled(options.signal));
   options.signal?.addEventListener("abort", onAbort, { once: true });
   if (options.signal?.aborted) onAbort();
   const chunks: Buffer[] = [];
   let total = 0;
-  child.stdout!.on("data", (chunk: Buffer) => {
+  child.stdio[1]!.on("data", (chunk: Buffer) => {
     total += chunk.length;
     if (total > maxOutputBytes) fail(new PyroError("PROTOCOL", `${command} wrote more than ${maxOutputBytes} bytes.`));
     else chunks.push(chunk);
   });
-  const stderr = keepTail(child.stderr!, 8192);
-  if (options.input !== undefined) {
-    child.stdin!.on("error", () => {}); // it may end without reading all of it
-    child.stdin!.end(options.input);
-  }
+  const stderr = keepTail(child.stdio[2]!, 8192);
+  if (options.input !== undefined) child.stdio[0]!.end(options.input);
   try {
-    const exit = await exited;
+    const exit = await child.exited;
     if (failure !== undefined) throw failure;
     return { ...exit, stdout: Buffer.concat(chunks), stderr: stderr() };
   } finally {
