@@ -2,7 +2,7 @@
  * Debian's archive through apt, as any user and without touching the host's own apt: sources, lists and cache of our own in a
  * directory that is thrown away. apt checks the signature of the lists, and the packages against the lists.
  */
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { access, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findProgram, runChild, type RunOutput } from "../base/child.js";
 import { PyroError } from "../base/error.js";
@@ -36,9 +36,7 @@ export interface Archive {
 /** Fetches the lists of `suite` into `directory`, an empty one. Throws REGISTRY, DISK_FULL, HOST_MISSING. */
 export async function openArchive(suite: string, directory: string, signal: AbortSignal | undefined): Promise<Archive> {
   await findProgram("apt-get");
-  await readFile(debianKeyring).catch((cause: unknown) => {
-    throw new PyroError("HOST_MISSING", `Debian's archive keys are not there: no ${debianKeyring}.`, { hint: "sudo apt-get install -y debian-archive-keyring", cause });
-  });
+  await checkKeyring();
   const configuration = await configure(suite, directory);
   await runApt("apt-get", ["update"], configuration, signal, "Debian's package lists could not be fetched");
   const archive: Archive = {
@@ -59,6 +57,13 @@ export async function openArchive(suite: string, directory: string, signal: Abor
     },
   };
   return archive;
+}
+
+/** Throws HOST_MISSING when there are no keys to check the archive's signature with. */
+export async function checkKeyring(): Promise<void> {
+  await access(debianKeyring).catch((cause: unknown) => {
+    throw new PyroError("HOST_MISSING", `Debian's archive keys are not there: no ${debianKeyring}.`, { hint: "sudo apt-get install -y debian-archive-keyring", cause });
+  });
 }
 
 async function configure(suite: string, directory: string): Promise<string> {

@@ -6,3 +6,4 @@ export { pullEnvironment, type PullOptions } from "./pull.js";
 export type { PullPhase, PullProgress } from "./progress.js";
 export { pruneEnvironments, type PruneResult } from "./prune.js";
 export { scratchDisk } from "./scratch.js";
+export { checkBuilder } from "./sources/debian.js";

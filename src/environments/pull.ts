@@ -81,7 +81,7 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
     const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
     const root = kept ?? (await makeRoot(entry, await archive(), temporary, reporter, signal));
     reporter.phase("verify", "putting it together");
-    await linkOrCopy(root.path, join(temporary.path, "root.erofs"));
+    if (kept !== undefined) await linkOrCopy(kept.path, join(temporary.path, "root.erofs"));
     await linkOrCopy(kernel.vmlinux.path, join(temporary.path, "vmlinux"));
     const initramfs = await packInitramfs(kernel, guestProgram);
     await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
@@ -115,13 +115,12 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
 
 /** A root disk, made now or before. */
 interface Root extends RootDisk {
-  path: string;
   source: string;
   createdAt: string;
 }
 
 /** The root disk of what is installed, if it is whole, though something else isn't; and the kernel it was installed with. */
-async function keptRoot(name: string, signal: AbortSignal | undefined): Promise<(Root & { kernel: Manifest["kernel"] }) | undefined> {
+async function keptRoot(name: string, signal: AbortSignal | undefined): Promise<(Root & { path: string; kernel: Manifest["kernel"] }) | undefined> {
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) return undefined;
@@ -147,9 +146,9 @@ async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () 
 
 async function makeRoot(entry: CatalogEntry, archive: Archive, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): Promise<Root> {
   await checkSpace(entry);
-  const path = join(temporary.path, "made.erofs");
+  const path = join(temporary.path, "root.erofs");
   const disk = await makeDebianRoot(entry, { directory: temporary.path, imagePath: path, dateSeconds: settings.sourceDateEpoch() ?? archive.dateSeconds, reporter, signal });
-  return { ...disk, path, source: `debian:${entry.suite} from ${withoutPassword(settings.debianMirror())}`, createdAt: new Date().toISOString() };
+  return { ...disk, source: `debian:${entry.suite} from ${withoutPassword(settings.debianMirror())}`, createdAt: new Date().toISOString() };
 }
 
 /** The archive, opened when it is first asked for: a repair may not need it. */

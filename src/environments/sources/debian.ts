@@ -5,7 +5,7 @@ import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { hostArchitecture } from "../../base/paths.js";
 import { aptError, userNamespaceHint } from "../apt-error.js";
-import { debianSources } from "../apt.js";
+import { checkKeyring, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
 import { maxStatusBytes, parseDpkgStatus, type InstalledPackage } from "../dpkg-status.js";
 import { writeErofs } from "../erofs.js";
@@ -61,6 +61,14 @@ export async function makeDebianRoot(entry: CatalogEntry, options: DebianOptions
   if (failure !== undefined) throw failure;
   if (result === undefined || packages.length === 0) throw new PyroError("ENVIRONMENT_INVALID", `What mmdebstrap made for ${entry.name} has no packages in it.`);
   return { sizeBytes: result.sizeBytes, digest: result.digest, packages };
+}
+
+/** Says with what environments are made here. Throws HOST_MISSING or DENIED, with the command that mends it. */
+export async function checkBuilder(): Promise<string> {
+  const command = await privileges(undefined);
+  for (const program of ["apt-get", "dpkg-deb"]) await findProgram(program);
+  await checkKeyring();
+  return `${await findProgram("mmdebstrap")}${command.includes("--map-auto") ? " in a user name space" : " as root"}`;
 }
 
 /** What gives mmdebstrap its own mounts and, for an ordinary user, its own root. Mounts in it never show up on the host. */
