@@ -1,0 +1,103 @@
+// QEMU with real guests, below everything that knows what a command is.
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { connectChannel } from "../../src/channel/index.js";
+import { openEnvironment, scratchDisk, type OpenEnvironment } from "../../src/environments/index.js";
+import { tryLock } from "../../src/base/lock.js";
+import { bootDeadline, chooseAccelerator, startVm, type RunningVm, type VmSpec } from "../../src/vmm/index.js";
+import { eventually, processesWith } from "./pyro.js";
+
+let environment: OpenEnvironment;
+let scratchBase: string;
+let accelerator: "kvm" | "tcg";
+let directory: string;
+const running: RunningVm[] = [];
+
+beforeAll(async () => {
+  environment = (await openEnvironment("debian:12-base"))!;
+  scratchBase = await scratchDisk(10_240);
+  directory = mkdtempSync(join(tmpdir(), "pyro-vmm-test-"));
+  const saysHello = async (...[port, signal]: Parameters<typeof hello>) => (await hello(port, signal)).close();
+  accelerator = (await chooseAccelerator({ kernel: environment.kernel, initramfs: environment.initramfs, saysHello, setting: "auto" })).accelerator;
+});
+afterEach(() => Promise.all(running.splice(0).map((vm) => vm.end())));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const hello = (port: RunningVm["ports"][number], signal: AbortSignal) => connectChannel(port, { fresh: true, signal });
+
+async function start(changes: Partial<VmSpec> = {}): Promise<RunningVm> {
+  const { kernel, initramfs, rootDisk } = environment;
+  const vm = await startVm({ vcpuCount: 1, memMib: 256, kernel, initramfs, rootDisk, scratchBase, temporaryDirectory: directory, ttlSeconds: 200, ...changes }, { accelerator });
+  running.push(vm);
+  return vm;
+}
+const boot = (vm: RunningVm) => bootDeadline(vm, (abort) => hello(vm.ports[0]!, abort));
+
+test("guests that share their disks say hello, leave the disks alone and nothing behind", async () => {
+  const before = statSync(scratchBase).mtimeMs;
+  const vms = await Promise.all([start(), start({ vcpuCount: 2 })]);
+  await Promise.all(vms.map(boot));
+  expect(readdirSync(directory)).toEqual([]);
+  await Promise.all(vms.map((vm) => vm.end()));
+  for (const vm of vms) expect(await vm.exited).toMatchObject({ reason: "killed" });
+  expect(statSync(scratchBase).mtimeMs).toBe(before);
+  expect(processesWith(environment.kernel)).toEqual([]);
+});
+
+test("QEMU runs in its sandbox, with the descriptors it was given and no others of ours", async () => {
+  const vm = await start();
+  await boot(vm);
+  const qemu = readFileSync(`/proc/${vm.pid}/task/${vm.pid}/children`, "latin1").trim();
+  expect(readFileSync(`/proc/${qemu}/status`, "latin1")).toMatch(/^NoNewPrivs:\t1$[^]*^Seccomp:\t2$/m);
+  const targets = readdirSync(`/proc/${qemu}/fd`).map((fd) => statLink(`/proc/${qemu}/fd/${fd}`));
+  expect(targets.filter((target) => target.startsWith("/") && ![environment.rootDisk, scratchBase, "/dev/null", "/dev/urandom", "/dev/kvm"].includes(target) && !target.startsWith(directory))).toEqual([]);
+});
+
+test("the time to live ends a VM, and that is what it says", async () => {
+  const vm = await start({ ttlSeconds: 1 });
+  await expect(boot(vm)).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringContaining("its time to live ended") as string });
+  expect(await vm.exited).toMatchObject({ reason: "ttl", code: 124 });
+});
+
+test("a VM holds its locks for as long as it lives", async () => {
+  const vm = await start({ lockShared: [environment.lockFile] });
+  expect(await tryLock(environment.lockFile)).toBe(undefined);
+  await vm.end();
+  const lock = await tryLock(environment.lockFile);
+  expect(lock).toBeDefined();
+  await lock!.release();
+});
+
+test("a kernel that is none fails with what QEMU says of it", async () => {
+  const vm = await start({ kernel: "/etc/passwd" });
+  await expect(boot(vm)).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringMatching(/status 1: \S/) as string });
+});
+
+test("a kernel that panics fails with its console's end", async () => {
+  const vm = await start({ kernelArguments: ["rdinit=/nothing", "root=/dev/none", "init=/nothing"] });
+  await expect(boot(vm)).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringMatching(/powered off or crashed[^]*Kernel panic/) as string });
+  expect((await vm.exited).reason).toBe("guest");
+});
+
+test("an abort ends the VM, whenever it comes", async () => {
+  for (const ms of [0, 5, 30, 100, 800]) {
+    const controller = new AbortController();
+    const { kernel, initramfs } = environment;
+    setTimeout(() => controller.abort(), ms);
+    await startVm({ vcpuCount: 1, memMib: 256, kernel, initramfs, temporaryDirectory: directory }, { accelerator, signal: controller.signal }).then(
+      async (vm) => expect(await vm.exited).toMatchObject({ reason: "killed" }),
+      (error: unknown) => expect(error).toMatchObject({ code: "CANCELLED" }),
+    );
+    expect(await eventually(5000, () => processesWith(kernel).length === 0)).toBe(true);
+  }
+});
+
+function statLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return "";
+  }
+}
