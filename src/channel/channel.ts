@@ -1,0 +1,109 @@
+/** One connection to a guest: what can be asked of it. */
+import { randomBytes } from "node:crypto";
+import type { Duplex, Readable } from "node:stream";
+import { PyroError } from "../base/error.js";
+import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
+import { answerOf } from "./answer.js";
+import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
+import { u8, type Field, type Fields, type TagName } from "./message.js";
+import { Mux } from "./mux.js";
+import { exec, type ExecRequest, type GuestProcess } from "./process.js";
+
+/** How long a guest may take to answer what needs no work, milliseconds. Long, as an emulated guest on a busy host is slow. */
+const ANSWER_DEADLINE_MS = 30_000;
+
+export interface Identity {
+  /** 1 to 64 of `[a-z0-9-]`. */
+  vmId: string;
+  /** 1 to 63 of `[a-z0-9-]`. */
+  hostname: string;
+  /** 32 hexadecimal digits. */
+  machineId: string;
+}
+
+export interface Channel {
+  readonly hello: Hello;
+  /** Settles once, never rejects: with the first cause of the end, or undefined where `close` was it. */
+  readonly closed: Promise<PyroError | undefined>;
+  /** Throws INVALID_ARGUMENT, INVALID_STATE, or what ended the channel; later errors are in the process's streams and result. */
+  exec(request: ExecRequest): GuestProcess;
+  readFile(path: GuestPath, options?: ReadFileOptions): Readable;
+  writeFile(path: GuestPath, content: AsyncIterable<Uint8Array> | Uint8Array, options?: WriteFileOptions): Promise<void>;
+  stat(path: GuestPath, options?: { follow?: boolean; signal?: AbortSignal }): Promise<GuestStat>;
+  list(path: GuestPath, options?: { signal?: AbortSignal }): Promise<GuestEntry[]>;
+  /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
+  identify(identity: Identity): Promise<{ clockNs: bigint }>;
+  /** Sets the guest's clock to the host's. */
+  setClock(): Promise<{ clockNs: bigint }>;
+  /** 32 to 4,096 bytes. */
+  addEntropy(bytes: Uint8Array): Promise<void>;
+  /** The guest's uptime, milliseconds. */
+  ping(): Promise<number>;
+  /** Resolves when the guest has agreed, or is gone. */
+  powerOff(): Promise<void>;
+  /** Everything under way ends with CANCELLED, and the guest ends what this channel began. */
+  close(): void;
+}
+
+/** Takes over `transport`, a guest's port. Rejects with TIMEOUT, CANCELLED, GUEST_LOST or PROTOCOL; `transport` is destroyed then, as it is at the channel's end. */
+export async function connectChannel(transport: Duplex, options: ConnectOptions = {}): Promise<Channel> {
+  const { hello, mux } = await shakeHands(transport, options, (hello, rest) => ({ hello, mux: new Mux(transport, rest) }));
+  const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = []) => {
+    const stream = mux.open(fields, { result });
+    return answerOf(stream, what, AbortSignal.timeout(ANSWER_DEADLINE_MS)).catch((error: unknown) => {
+      if (error instanceof PyroError && error.code === "CANCELLED" && isTimeout(error.cause)) {
+        throw new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
+      }
+      throw error;
+    });
+  };
+  return {
+    hello,
+    closed: mux.closed,
+    exec: (request) => exec(mux, request),
+    readFile: (path, readOptions) => readFile(mux, path, readOptions),
+    writeFile: (path, content, writeOptions) => writeFile(mux, path, content, writeOptions),
+    stat: (path, statOptions) => stat(mux, path, statOptions),
+    list: (path, listOptions) => list(mux, path, listOptions),
+    identify: async ({ vmId, hostname, machineId }) =>
+      clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
+    setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
+    addEntropy: async (bytes) => void (await ask("take entropy", [["KIND", u8(8)], ["ENTROPY", bytes]])),
+    ping: async () => Number((await ask("answer a ping", [["KIND", u8(9)]], ["DURATION"])).get("DURATION")!.readBigUInt64LE()) / 1e6,
+    powerOff: async () => {
+      try {
+        await ask("power off", [["KIND", u8(10)]]);
+      } catch (error) {
+        // Gone before it could say so.
+        if (!(error instanceof PyroError) || error.code !== "GUEST_LOST") throw error;
+      }
+    },
+    close: () => mux.fail(undefined),
+  };
+}
+
+function identifyFields({ vmId, hostname, machineId }: Identity): Field[] {
+  return [
+    ["KIND", u8(6)],
+    ["VM_ID", Buffer.from(vmId)],
+    ["HOSTNAME", Buffer.from(hostname)],
+    ["MACHINE_ID", Buffer.from(machineId)],
+    ["ENTROPY", randomBytes(64)],
+    // Last, so that it is as late as it can be.
+    ["CLOCK", now()],
+  ];
+}
+
+function now(): Buffer {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeBigInt64LE(BigInt(Date.now()) * 1_000_000n);
+  return bytes;
+}
+
+function clockOf(fields: Fields): { clockNs: bigint } {
+  return { clockNs: fields.get("CLOCK")!.readBigInt64LE() };
+}
+
+function isTimeout(cause: unknown): boolean {
+  return cause instanceof Error && cause.name === "TimeoutError";
+}
