@@ -62,7 +62,7 @@ function collect(root: Inode): { order: Placed[]; places: Map<Inode, Placed> } {
   for (const placed of order) {
     const { shape } = placed.inode;
     if (shape.type !== "directory") continue;
-    placed.names = [".", "..", ...shape.children.keys()].sort(byBytes);
+    placed.names = [".", "..", ...shape.children.keys()].sort();
     for (const name of placed.names) {
       if (name === "." || name === "..") continue;
       const child = shape.children.get(name)!;
@@ -75,10 +75,6 @@ function collect(root: Inode): { order: Placed[]; places: Map<Inode, Placed> } {
     }
   }
   return { order, places };
-}
-
-function byBytes(a: string, b: string): number {
-  return a < b ? -1 : 1;
 }
 
 /** Chooses each inode's layout and gives out the blocks that directories and long symlinks need. */

@@ -108,7 +108,8 @@ export class ErofsImage {
       volumeName: this.options.volumeName ?? "",
     });
     this.options.onProgress?.(this.file.length, this.entries);
-    const digest = await this.file.digest(this.options.signal);
+    // A manifest that names this digest must not reach the disk before the image does; the disk works while we hash.
+    const [digest] = await Promise.all([this.file.digest(this.options.signal), this.file.sync()]);
     await this.file.close();
     return { sizeBytes: this.file.length, digest, entries: this.entries, inodes, droppedXattrs: this.droppedXattrs };
   }
@@ -125,6 +126,7 @@ export class ErofsImage {
       case "file":
         return { type: "file", content: await this.content(entry) };
       case "symlink":
+        if (entry.linkTarget!.length > maxTargetBytes) throw invalid(entry, `is a symlink to a path of ${entry.linkTarget!.length} bytes; ${maxTargetBytes} is the most`);
         return { type: "symlink", target: entry.linkTarget! };
       case "character":
       case "block": {
@@ -174,8 +176,12 @@ export class ErofsImage {
   private xattrs(entry: TarEntry): ReadonlyMap<string, Buffer> {
     if (entry.xattrs.size === 0 && entry.acl === undefined) return noXattrs;
     const kept = new Map<string, Buffer>();
-    if (entry.acl?.access !== undefined) kept.set("system.posix_acl_access", parseAcl(entry.acl.access, showPath(entry.path)));
-    if (entry.acl?.default !== undefined) kept.set("system.posix_acl_default", parseAcl(entry.acl.default, showPath(entry.path)));
+    for (const kind of ["access", "default"] as const) {
+      const text = entry.acl?.[kind];
+      const name = `system.posix_acl_${kind}`;
+      // Some programs write both the text and the attribute itself, which needs no names to be known.
+      if (text !== undefined && !entry.xattrs.has(name)) kept.set(name, parseAcl(text, showPath(entry.path)));
+    }
     for (const [name, value] of entry.xattrs) {
       const split = splitXattrName(name);
       if (split === undefined) {
@@ -207,6 +213,8 @@ export class ErofsImage {
 }
 
 const progressEvery = 256;
+/** PATH_MAX of Linux without the NUL. */
+const maxTargetBytes = 4095;
 const noXattrs: ReadonlyMap<string, Buffer> = new Map();
 
 function invalid(entry: TarEntry, what: string): PyroError {

@@ -114,7 +114,7 @@ class TarReader {
       if (headers > maxHeadersPerEntry) throw this.limit("maxHeadersPerEntry", maxHeadersPerEntry, start);
       const block = await this.header();
       if (block === undefined) {
-        if (headers > 0) throw this.cut();
+        if (local !== undefined || longName !== undefined || longLink !== undefined) throw this.cut();
         return undefined;
       }
       const kind = String.fromCharCode(block[156]!);
@@ -183,7 +183,7 @@ class TarReader {
     if (pax.size > 0) this.attributes(entry, pax, name);
     if (type === "file") {
       if (kind === "S") await this.oldSparse(entry, block, name);
-      else if (pax.has("GNU.sparse.map") || pax.has("GNU.sparse.major")) await this.paxSparse(entry, pax, name);
+      else if (pax.has("GNU.sparse.size") || pax.has("GNU.sparse.map") || pax.has("GNU.sparse.major")) await this.paxSparse(entry, pax, name);
       const mine = this.entries;
       entry.content = () => this.content(mine, name);
     }
