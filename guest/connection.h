@@ -1,0 +1,38 @@
+// One port and the conversation on it.
+#ifndef PYRO_CONNECTION_H
+#define PYRO_CONNECTION_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "frame.h"
+#include "loop.h"
+#include "output.h"
+#include "stream.h"
+
+struct connection {
+  struct source source;
+  enum { WAITING, OPEN, FAULTED } state;  // WAITING: for SYNC as the first frame. FAULTED: everything but SYNC is ignored
+  bool gone;                              // read said that the host side isn't there
+  struct decoder decoder;
+  struct output output;
+  struct stream *streams[MAX_STREAMS];
+  unsigned stream_count;
+  uint32_t last_id;
+  uint8_t *parts;  // a message that goes on
+  uint32_t parts_id;
+  size_t parts_length, parts_capacity;
+};
+
+struct connection *connection_open(int fd);
+// Reads, serves and writes what can be done without waiting. True if anything was.
+bool connection_step(struct connection *connection);
+// A child was reaped. True if it was this connection's.
+bool connection_reaped(struct connection *connection, pid_t pid, int status);
+// Writes what is there, for at most `timeout_ms`.
+void connection_flush(struct connection *connection, int timeout_ms);
+
+// Set by POWER_OFF; the main loop acts on it once the RESULT was written.
+extern bool power_off_wanted;
+
+#endif

@@ -1,0 +1,16 @@
+// What is the VM's own after a start or a fork: name, time, randomness.
+#ifndef PYRO_IDENTITY_H
+#define PYRO_IDENTITY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Opens what the calls below need, before a guest could put something else in its place.
+void identity_open(void);
+// Each gives 0 or an errno.
+int set_clock(int64_t unix_ns);
+int set_hostname(const void *name, size_t length);
+int add_entropy(const void *bytes, size_t length);
+int64_t clock_ns(void);
+
+#endif

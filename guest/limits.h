@@ -1,0 +1,34 @@
+// Every number of protocol/PROTOCOL.md ("Limits, in one place") and every bound that is this program's own.
+#ifndef PYRO_LIMITS_H
+#define PYRO_LIMITS_H
+
+#define PROTOCOL_VERSION 1
+#define MAX_PAYLOAD 65536u
+#define MAX_MESSAGE 1048576u
+#define MAX_FIELDS 8192u
+#define MAX_STREAMS 256u
+#define WINDOW 262144u
+#define MAX_CREDIT 16777216u
+#define FRAME_HEADER 8u
+
+// A run of zero bytes this long can only be the padding before SYNC: the longest run inside valid frames is a
+// payload of zeros (65,536) and the tail of its own header (at most 7).
+#define PADDING_RUN (MAX_PAYLOAD + FRAME_HEADER)
+
+// One connection's unsent output. Command output is read only below OUTPUT_DATA, frames from the host are taken only below
+// OUTPUT_TAKE; what may still come above that are the last messages of at most MAX_STREAMS streams.
+#define OUTPUT_DATA 262144u
+#define OUTPUT_TAKE 458752u
+#define OUTPUT_CAPACITY 1048576u
+
+#define MAX_PORTS 8u
+#define MAX_DRAINS 512u
+#define MAX_LINGERING 4096u
+#define MAX_PASSWD_BYTES 1048576u
+#define MAX_GROUPS 64u
+#define MAX_MODULES 100u
+
+#define DEVICE_DEADLINE_MS 30000
+#define TTY_TAIL_BYTES 1048576u
+
+#endif

@@ -1,0 +1,68 @@
+#include "serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "connection.h"
+#include "drain.h"
+#include "limits.h"
+#include "log.h"
+
+static struct source children;
+
+static bool reap(struct connection **connections, unsigned count);
+
+void serve_open(void) {
+  loop_open();
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &signals, NULL);
+  signal(SIGPIPE, SIG_IGN);
+  int fd = signalfd(-1, &signals, SFD_NONBLOCK | SFD_CLOEXEC);
+  if (fd < 0) fatal("signalfd");
+  source_open(&children, fd);
+}
+
+void serve(const int *ports, unsigned count, int until_gone) {
+  struct connection *connections[MAX_PORTS];
+  for (unsigned i = 0; i < count; i++) connections[i] = connection_open(ports[i]);
+  while (!power_off_wanted) {
+    bool progress = reap(connections, count);
+    unsigned gone = 0;
+    for (unsigned i = 0; i < count; i++) {
+      progress = connection_step(connections[i]) || progress;
+      gone += connections[i]->gone;
+    }
+    progress = drains_step() || progress;
+    if (until_gone && gone == count) return;
+    // A turn that did nothing has cleared every flag it tried: only then wait.
+    loop_wait(progress ? 0 : -1);
+  }
+  for (unsigned i = 0; i < count; i++) connection_flush(connections[i], 1000);
+}
+
+// Everything that ended, commands and orphans alike.
+static bool reap(struct connection **connections, unsigned count) {
+  if (!children.readable) return false;
+  struct signalfd_siginfo ignored;
+  while (read(children.fd, &ignored, sizeof ignored) > 0) {
+  }
+  children.readable = false;
+  int status;
+  for (int i = 0; i < 256; i++) {
+    pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) break;
+    for (unsigned at = 0; at < count && !connection_reaped(connections[at], pid, status); at++) {
+    }
+    if (i == 255) children.readable = true;
+  }
+  cgroups_sweep();
+  return true;
+}
