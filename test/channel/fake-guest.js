@@ -1,0 +1,43 @@
+/** A stand-in for a guest: the far end of a pair of streams, and a script that answers. It is not the real guest program. */
+import { Duplex } from "node:stream";
+import { FrameDecoder, FrameType, encodeFrame, hostFrames } from "../../src/channel/codec.js";
+import { connectChannel } from "../../src/channel/index.js";
+import { encodeMessage, parseMessage, u16 } from "../../src/channel/message.js";
+export class FakeGuest {
+    port;
+    frames = [];
+    onFrame = () => { };
+    #decoder = new FrameDecoder(hostFrames);
+    constructor() {
+        this.port = new Duplex({
+            read() { },
+            write: (chunk, _encoding, callback) => {
+                this.#decoder.push(chunk, (frame) => {
+                    if (frame.type === FrameType.SYNC)
+                        return this.#hello(frame);
+                    this.frames.push(frame);
+                    this.onFrame(frame);
+                });
+                callback();
+            },
+        });
+    }
+    say(bytes) {
+        this.port.push(bytes);
+    }
+    send(type, stream, payload) {
+        this.say(encodeFrame(type, stream, payload));
+    }
+    #hello({ payload }) {
+        const nonce = parseMessage(payload, "SYNC", ["VERSION_MIN", "VERSION_MAX", "NONCE"]).get("NONCE");
+        this.send(FrameType.HELLO, 0, encodeMessage([["VERSION", u16(1)], ["NONCE", nonce], ["KERNEL", Buffer.from("6.1\x1b[2J")], ["PROGRAM", Buffer.from("2.1.0")]]));
+    }
+}
+export async function connected() {
+    const guest = new FakeGuest();
+    return { guest, channel: await connectChannel(guest.port, { fresh: true, deadlineMs: 10_000 }) };
+}
+/** Resolves when everything that was said so far has been heard. */
+export function settled() {
+    return new Promise((resolve) => setImmediate(() => setImmediate(() => setImmediate(resolve))));
+}
