@@ -1,0 +1,64 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { connectChannel, type Channel } from "../../src/channel/index.js";
+
+// The guest's real C code, under sanitizers, over a socket pair. Nothing here changes the host: no identity, clock or power-off.
+const program = new URL("../../build/guest/pyro-guest-hosted", import.meta.url).pathname;
+const missing = existsSync(program) ? "" : " (skipped: no build/guest/pyro-guest-hosted; `make -C guest hosted` builds it)";
+const real = test.skipIf(missing !== "");
+
+let child: ChildProcess;
+let port: Duplex;
+let channel: Channel;
+let directory: string;
+let complaints = "";
+
+beforeEach(async () => {
+  if (missing !== "") return;
+  directory = mkdtempSync(join(tmpdir(), "pyro-channel-"));
+  complaints = "";
+  child = spawn(program, ["3"], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
+  child.stderr!.on("data", (part: Buffer) => (complaints += part.toString().slice(0, 4096)));
+  port = child.stdio[3] as Duplex;
+  channel = await connectChannel(port, { deadlineMs: 20_000 });
+});
+
+afterEach(async () => {
+  if (missing !== "") return;
+  channel.close();
+  if (child.exitCode === null && child.signalCode === null) {
+    const exited = once(child, "exit");
+    child.kill("SIGKILL");
+    await exited;
+  }
+  rmSync(directory, { recursive: true });
+  expect(complaints).not.toMatch(/Sanitizer|runtime error/);
+});
+
+real(`commands: output, input, every byte, exit code, signal, not found${missing}`, async () => {
+  const cat = channel.exec({ argv: ["sh", "-c", "cat; echo err >&2; exit 7"], stdin: true });
+  const out = cat.stdout.toArray();
+  const err = cat.stderr.toArray();
+  cat.stdin!.end(Buffer.alloc(3_000_000, "x"));
+  expect(Buffer.concat(await out).length).toBe(3_000_000);
+  expect(Buffer.concat(await err).toString()).toBe("err\n");
+  expect(await cat.result).toMatchObject({ exitCode: 7, stdoutBytes: 3_000_000, stderrBytes: 4 });
+  expect(await channel.exec({ argv: ["sh", "-c", "kill -9 $$"] }).result).toMatchObject({ exitCode: 137, signal: 9 });
+  expect(await channel.exec({ argv: ["no-such-program"] }).result).toMatchObject({ failure: { errno: 2, stage: "exec" } });
+});
+
+real(`files: write, read, stat, list${missing}`, async () => {
+  const path = join(directory, "a/b");
+  await channel.writeFile(path, Buffer.alloc(1_000_000, "y"), { mode: 0o640, makeParents: true });
+  expect(readFileSync(path).equals(Buffer.alloc(1_000_000, "y"))).toBe(true);
+  expect(Buffer.concat(await channel.readFile(path, { offset: 999_990 }).toArray()).toString()).toBe("yyyyyyyyyy");
+  expect(await channel.stat(path)).toMatchObject({ type: "file", mode: 0o640, sizeBytes: 1_000_000n });
+  expect((await channel.list(join(directory, "a"))).map(({ name }) => name.toString())).toEqual(["b"]);
+  await expect(channel.stat("/no/such")).rejects.toMatchObject({ code: "NOT_FOUND" });
+  expect(await channel.ping()).toBeGreaterThan(0);
+});
