@@ -35,11 +35,25 @@ export interface Kernel {
   modules: { name: string; path: string; sizeBytes: number; digest: string }[];
 }
 
-/** Whether `source` is where kernels come from as things are set now. */
-export function isWantedKernelSource(source: string): boolean {
+/** Whether `source` is where kernels come from as things are set now, and is as it was. */
+export async function isWantedKernelSource(source: string): Promise<boolean> {
   const directory = settings.kernelDirectory();
-  return directory === undefined ? !source.startsWith("directory:") : source === `directory:${directory}`;
+  return directory === undefined ? !source.startsWith("directory:") : source === (await directorySource(directory));
 }
+
+/** A kernel directory's path and state: another state when a file in it is another one. */
+async function directorySource(path: string): Promise<string> {
+  const present = await readdir(path).catch((cause: unknown) => {
+    throw new PyroError("ENVIRONMENT_INVALID", `The kernel directory ${path} can't be read.`, { hint: directoryHint, cause });
+  });
+  const modules = present.includes("modules") ? (await readdir(join(path, "modules"))).map((each) => join("modules", each)) : [];
+  if (modules.length > 4096) throw new PyroError("ENVIRONMENT_INVALID", `There are ${modules.length} files in ${path}/modules; at most 4096 are allowed.`);
+  const files = [...present.filter((each) => each === "vmlinux" || each === "vmlinuz"), ...modules].sort();
+  const stats = await Promise.all(files.map(async (each) => ({ each, ...(await stat(join(path, each), { bigint: true })) })));
+  return `directory:${path}#${digestOf(stats.map(({ each, ino, size, mtimeNs }) => `${each} ${ino} ${size} ${mtimeNs}\n`).join("")).slice(7, 23)}`;
+}
+
+const directoryHint = "PYRO_KERNEL_DIR names a directory with vmlinux (or vmlinuz) and modules/ with *.ko files.";
 
 /**
  * Debian's newest cloud kernel in the store: fetched if it isn't there or is damaged. Throws REGISTRY, ENVIRONMENT_INVALID,
@@ -66,13 +80,14 @@ export async function directoryKernel(path: string, reporter: Reporter, signal: 
   try {
     const content = join(temporary.path, "kernel");
     await mkdir(content);
+    const source = await directorySource(path);
     const parts = await copyDirectory(path, content, signal);
     const digests = await Promise.all(["vmlinux", ...parts.order.map((name) => `${name}.ko`)].map((each) => hashFile(join(content, each), signal)));
-    const id = `directory-${digestOf([path, ...digests.map((each) => each.digest)].join("\n")).slice(7, 39)}`;
+    const id = `directory-${digestOf([source, ...digests.map((each) => each.digest)].join("\n")).slice(7, 39)}`;
     return await inStore(id, reporter, signal, async (directory) => {
       await rm(directory, { recursive: true });
       await rename(content, directory);
-      return { ...parts, source: `directory:${path}` };
+      return { ...parts, source };
     });
   } finally {
     await temporary.remove();
@@ -224,13 +239,13 @@ async function unpackKernel(vmlinuz: Buffer, directory: string, signal: AbortSig
   await checkVmlinux(vmlinux);
 }
 
-/** A 64-bit ELF program for this architecture? */
+/** Throws ENVIRONMENT_INVALID unless the file begins as a 64-bit ELF program does. */
 async function checkVmlinux(path: string): Promise<void> {
   const file = await open(path, "r");
   try {
     const head = Buffer.alloc(20);
     const { bytesRead } = await file.read(head, 0, 20, 0);
-    const isElf = bytesRead === 20 && head.readUInt32BE(0) === 0x7f454c46 && head[4] === 2 && head[5] === 1 && head.readUInt16LE(16) === 2;
+    const isElf = bytesRead === 20 && head.readUInt32BE(0) === 0x7f454c46 && head[4] === 2 && head[5] === 1 && head.readUInt16LE(16) === 2; // ELF, 64 bits, little-endian, a program
     if (!isElf) throw new PyroError("ENVIRONMENT_INVALID", `${path} is no 64-bit ELF kernel.`);
   } finally {
     await file.close();
@@ -238,10 +253,7 @@ async function checkVmlinux(path: string): Promise<void> {
 }
 
 async function copyDirectory(path: string, target: string, signal: AbortSignal | undefined): Promise<{ order: string[]; version: string }> {
-  const hint = "PYRO_KERNEL_DIR names a directory with vmlinux (or vmlinuz) and modules/ with *.ko files.";
-  const present = await readdir(path).catch((cause: unknown) => {
-    throw new PyroError("ENVIRONMENT_INVALID", `The kernel directory ${path} can't be read.`, { hint, cause });
-  });
+  const present = await readdir(path);
   if (present.includes("vmlinux")) {
     if ((await stat(join(path, "vmlinux"))).size > maxVmlinuxBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path}/vmlinux has more than ${maxVmlinuxBytes} bytes.`);
     await copyFile(join(path, "vmlinux"), join(target, "vmlinux"));
@@ -250,10 +262,9 @@ async function copyDirectory(path: string, target: string, signal: AbortSignal |
     if ((await stat(join(path, "vmlinuz"))).size > maxVmlinuzBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path}/vmlinuz has more than ${maxVmlinuzBytes} bytes.`);
     await unpackKernel(await readFile(join(path, "vmlinuz")), target, signal);
   } else {
-    throw new PyroError("ENVIRONMENT_INVALID", `There is neither vmlinux nor vmlinuz in ${path}.`, { hint });
+    throw new PyroError("ENVIRONMENT_INVALID", `There is neither vmlinux nor vmlinuz in ${path}.`, { hint: directoryHint });
   }
   const modules = present.includes("modules") ? (await readdir(join(path, "modules"))).filter((each) => each.endsWith(".ko")).sort() : [];
-  if (modules.length > 4096) throw new PyroError("ENVIRONMENT_INVALID", `There are ${modules.length} modules in ${path}/modules; at most 4096 are allowed.`);
   const files = new Map<string, string>();
   const infos = new Map<string, ModuleInfo>();
   for (const each of modules) {

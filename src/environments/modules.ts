@@ -13,7 +13,7 @@ export const moduleLimits = { bytes: 16 << 20, sections: 4096, modinfoBytes: 1 <
 /** Reads a 64-bit little-endian ELF module. Throws ENVIRONMENT_INVALID; `name` is for the message. */
 export function readModuleInfo(elf: Buffer, name: string): ModuleInfo {
   const values = readModinfo(elf, name);
-  const depends = values("depends").flatMap((value) => value.split(",")).filter((each) => each !== "").map(moduleName);
+  const depends = values("depends").flatMap((value) => value.split(",")).filter((each) => each !== "").map((each) => each.replaceAll("-", "_"));
   if (depends.length > moduleLimits.depends) throw invalid(name, `it depends on ${depends.length} modules; at most ${moduleLimits.depends} are allowed`);
   for (const each of depends) if (!/^[A-Za-z0-9_]{1,64}$/.test(each)) throw invalid(name, "it depends on something that is no module's name");
   const release = values("vermagic")[0]?.split(" ")[0] ?? "";

@@ -36,7 +36,7 @@ export async function openEnvironment(name: string): Promise<OpenEnvironment | u
   findEntry(name);
   try {
     const installed = await findInstalled(name, "stamps");
-    if (installed === undefined || !isWantedKernelSource(installed.manifest.kernel.source)) return undefined;
+    if (installed === undefined || !(await isWantedKernelSource(installed.manifest.kernel.source))) return undefined;
     return openInstalled(name, await withOurGuest(name, installed));
   } catch (error) {
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
@@ -51,7 +51,7 @@ async function withOurGuest(name: string, installed: Installed): Promise<Install
   if (installed.manifest.guestDigest === guestDigest) return installed;
   const storeLock = await takeLock(places.storeLock(), { shared: true });
   try {
-    const nameLock = await takeLock(places.nameLock(name));
+    const installLock = await takeLock(places.installLock());
     try {
       const current = await findInstalled(name, "stamps"); // somebody else may have done it while we waited
       if (current === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was removed meanwhile.`);
@@ -67,7 +67,7 @@ async function withOurGuest(name: string, installed: Installed): Promise<Install
       await replaceInitramfs(current, manifest, initramfs);
       return { manifest, directory: current.directory };
     } finally {
-      await nameLock.release();
+      await installLock.release();
     }
   } finally {
     await storeLock.release();

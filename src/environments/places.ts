@@ -14,6 +14,8 @@ export const places = {
   nameLock: (name: string) => join(places.environments(), "locks", encodeURIComponent(name)),
   /** Held shared by whoever makes or mends any environment, exclusively by prune. */
   storeLock: () => join(places.environments(), "locks", "store"),
+  /** Held while an environment's files are put in place; two names may stand for the same environment. */
+  installLock: () => join(places.environments(), "locks", "install"),
   kernels: () => join(cacheDirectory(), "kernels"),
   kernel: (id: string) => join(places.kernels(), id),
   kernelLock: () => join(places.kernels(), "lock"),

@@ -41,7 +41,7 @@ export async function pullEnvironment(name: string, options: PullOptions = {}): 
   try {
     await makePrivate(places.environments());
     const waiting = { ...(signal === undefined ? {} : { signal }), onWait: () => reporter.phase("waiting", "another process is at work on the environments") };
-    // One directory is enough for all locks to be taken in one order: the store's, then the name's, then the kernels'.
+    // All locks are taken in one order, so that nobody waits in a circle: the store's, the name's, the kernels', and last the one for putting files in place.
     locks.push(await takeLock(places.storeLock(), { ...waiting, shared: true }));
     locks.push(await takeLock(places.nameLock(name), { ...waiting, onWait: () => reporter.phase("waiting", `another process is pulling ${name}`) }));
     await sweepTemporary();
@@ -59,8 +59,7 @@ export async function pullEnvironment(name: string, options: PullOptions = {}): 
 async function findWhole(name: string, signal: AbortSignal | undefined): Promise<Installed | undefined> {
   try {
     const installed = await findInstalled(name, "full", signal);
-    if (installed === undefined || !isWantedKernelSource(installed.manifest.kernel.source)) return undefined;
-    if (settings.kernelDirectory() !== undefined) return undefined; // the user's own kernel may have changed since
+    if (installed === undefined || !(await isWantedKernelSource(installed.manifest.kernel.source))) return undefined;
     const guest = await hashFile(nativeProgram("pyro-guest"), signal);
     return guest.digest === installed.manifest.guestDigest ? installed : undefined;
   } catch (error) {
@@ -104,10 +103,12 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
       packages: root.packages,
     };
     checkSignal(signal);
-    await install(entry.name, manifest, temporary.path);
-    const installed = await findInstalled(entry.name, "full", signal);
-    if (installed === undefined) throw new PyroError("INTERNAL", `The environment ${entry.name} was removed while it was being installed.`);
-    return installed;
+    const lock = await takeLock(places.installLock(), signal === undefined ? {} : { signal });
+    try {
+      return await install(entry.name, manifest, temporary.path, signal);
+    } finally {
+      await lock.release();
+    }
   } finally {
     await temporary.remove();
   }
@@ -140,7 +141,7 @@ async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () 
   const directory = settings.kernelDirectory();
   reporter.phase("kernel", "checking the kernel");
   if (directory !== undefined) return directoryKernel(directory, reporter, signal);
-  const kept = before !== undefined && isWantedKernelSource(before.source) ? await findKernel(before.id, signal) : undefined;
+  const kept = before !== undefined && (await isWantedKernelSource(before.source)) ? await findKernel(before.id, signal) : undefined;
   return kept?.digest === before?.digest && kept !== undefined ? kept : debianKernel(await archive(), reporter, signal);
 }
 

@@ -1,5 +1,5 @@
 /** What counts as installed: an environment's manifest and every file it names, with the sizes and digests it names. */
-import { copyFile, link, mkdir, open, rename, rm } from "node:fs/promises";
+import { copyFile, link, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory, writeAtomic } from "../base/atomic.js";
 import { PyroError, systemCode } from "../base/error.js";
@@ -75,26 +75,34 @@ export async function digestOfName(name: string): Promise<string | undefined> {
 
 /**
  * Makes the environment of `manifest` the one that `name` stands for. The boot files are moved out of `from`, a directory on
- * the same file system. Whatever is there of the same digest is replaced, file by file, the manifest last.
+ * the same file system. Whatever is there of the same digest is replaced, file by file, the manifest last; if it is whole, it stays.
+ * The caller holds the install lock.
  */
-export async function install(name: string, manifest: Manifest, from: string): Promise<Installed> {
+export async function install(name: string, manifest: Manifest, from: string, signal: AbortSignal | undefined): Promise<Installed> {
   const hex = manifest.digest.slice("sha256:".length);
-  const directory = places.environment(hex);
-  await makePrivate(places.environments());
-  await mkdir(directory, { mode: 0o700 }).catch((error: unknown) => {
-    if (systemCode(error) !== "EEXIST") throw error;
+  const present = await checkInstalled(hex, "full", signal).catch((error: unknown) => {
+    if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") return undefined;
+    throw error;
   });
-  await rm(join(directory, "manifest.json"), { force: true });
+  if (present?.manifest.guestDigest !== manifest.guestDigest) await putInPlace(manifest, from);
+  const installed = await checkInstalled(hex, "full", signal);
+  await makePrivate(places.names());
+  await writeAtomic(places.name(name), `${JSON.stringify({ schema_version: 1, name, digest: manifest.digest }, undefined, 2)}\n`, 0o600);
+  return installed;
+}
+
+async function putInPlace(manifest: Manifest, from: string): Promise<void> {
+  const directory = places.environment(manifest.digest.slice("sha256:".length));
+  await makePrivate(directory);
+  await rm(join(directory, "manifest.json"), { recursive: true, force: true }); // from here on it does not count as installed
   for (const file of bootFiles) {
     await syncFile(join(from, file));
+    await rm(join(directory, file), { recursive: true, force: true });
     await rename(join(from, file), join(directory, file));
   }
   await (await open(lockFileOf(directory), "a", 0o600)).close();
   await writeAtomic(join(directory, "manifest.json"), printManifest(manifest), 0o600);
-  await makePrivate(places.names());
-  await writeAtomic(places.name(name), `${JSON.stringify({ schema_version: 1, name, digest: manifest.digest }, undefined, 2)}\n`, 0o600);
   await syncDirectory(places.environments());
-  return { manifest, directory };
 }
 
 /** Puts a new initramfs and the manifest that goes with it in place. A reader between the two finds a damaged environment and waits for us by pulling. */

