@@ -73,8 +73,8 @@ export class BlockFile {
     let spare = this.takeBuffer();
     let reading = this.file.read(this.buffer, 0, bufferBytes, 0);
     for (let position = 0; position < this.length; ) {
-      checkSignal(signal);
       const { bytesRead, buffer } = await reading;
+      checkSignal(signal); // here, where no read is under way that nobody would wait for
       if (bytesRead === 0) throw new PyroError("INTERNAL", `${this.path} became shorter while it was written.`);
       position += bytesRead;
       if (position < this.length) reading = this.file.read(spare, 0, bufferBytes, position);
