@@ -38,6 +38,13 @@ struct connection *connection_open(int fd) {
   return connection;
 }
 
+void connection_close(struct connection *connection) {
+  drop_all(connection);
+  source_close(&connection->source);
+  free(connection->output.bytes);
+  free(connection);
+}
+
 bool connection_step(struct connection *connection) {
   bool progress = write_output(connection);
   progress = read_input(connection) || progress;

@@ -25,6 +25,8 @@ struct connection {
 };
 
 struct connection *connection_open(int fd);
+// Ends all it began and frees it.
+void connection_close(struct connection *connection);
 // Reads, serves and writes what can be done without waiting. True if anything was.
 bool connection_step(struct connection *connection);
 // A child was reaped. True if it was this connection's.

@@ -43,18 +43,12 @@ enum decoded decoder_next(struct decoder *decoder, struct frame *frame) {
     decoder->zeros = 0;
     return DECODE_BAD;
   }
-  const char *wrong = wrong_frame(type, stream, length);
-  if (wrong == NULL && have < FRAME_HEADER + length) return DECODE_MORE;
-  if (wrong != NULL) {
-    // The boundary is known, but the payload may not be there yet: leave the frame to be skipped as "lost" would, without losing
-    // the boundary. A type of the wrong size is rare enough to wait for its end.
-    if (have < FRAME_HEADER + length) return DECODE_MORE;
-    decoder->begin += FRAME_HEADER + length;
-    decoder->why = wrong;
-    return DECODE_BAD;
-  }
-  *frame = (struct frame){.type = type, .stream = stream, .payload = at + FRAME_HEADER, .length = length};
+  // Also a frame that is wrong is waited for: its end is known, so what comes after it can still be told apart.
+  if (have < FRAME_HEADER + length) return DECODE_MORE;
   decoder->begin += FRAME_HEADER + length;
+  decoder->why = wrong_frame(type, stream, length);
+  if (decoder->why != NULL) return DECODE_BAD;
+  *frame = (struct frame){.type = type, .stream = stream, .payload = at + FRAME_HEADER, .length = length};
   return DECODE_FRAME;
 }
 

@@ -41,11 +41,14 @@ void serve(const int *ports, unsigned count, int until_gone) {
       gone += connections[i]->gone;
     }
     progress = drains_step() || progress;
-    if (until_gone && gone == count) return;
+    if (until_gone && gone == count) break;
     // A turn that did nothing has cleared every flag it tried: only then wait.
     loop_wait(progress ? 0 : -1);
   }
-  for (unsigned i = 0; i < count; i++) connection_flush(connections[i], 1000);
+  for (unsigned i = 0; i < count; i++) {
+    connection_flush(connections[i], power_off_wanted ? 1000 : 0);
+    connection_close(connections[i]);
+  }
 }
 
 // Everything that ended, commands and orphans alike.

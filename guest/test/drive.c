@@ -1,0 +1,74 @@
+// Drives LLVMFuzzerTestOneInput without libFuzzer: mutations of right messages, always the same ones. `fuzz RUNS`
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+#include "message.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static uint64_t state = 0x9e3779b97f4a7c15u;
+
+// xorshift64 (Marsaglia 2003, "Xorshift RNGs")
+static uint32_t chance(uint32_t below) {
+  state ^= state << 13;
+  state ^= state >> 7;
+  state ^= state << 17;
+  return (uint32_t)(state >> 32) % below;
+}
+
+static size_t seed(uint8_t *bytes) {
+  struct builder builder = {.bytes = bytes, .capacity = 4000};
+  switch (chance(4)) {
+    case 0:
+      add_u8(&builder, TAG_KIND, KIND_EXEC);
+      for (uint32_t i = chance(5); i > 0; i--) add_bytes(&builder, TAG_ARG, "argument", chance(9));
+      add_bytes(&builder, TAG_ENV, "A=B", 3);
+      add_u8(&builder, TAG_STDIN, 1);
+      add_u32(&builder, TAG_TTY, 0x00180050);
+      break;
+    case 1:
+      add_u8(&builder, TAG_KIND, (uint8_t)(2 + chance(4)));
+      add_bytes(&builder, TAG_PATH, "/etc/passwd", 11);
+      add_u64(&builder, TAG_OFFSET, 5);
+      break;
+    case 2: {
+      static const char text[] = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\ndisk:x:6:ann,bob\n";
+      memcpy(bytes, text, sizeof text - 1);
+      return sizeof text - 1;
+    }
+    default:
+      for (int i = 0; i < 4; i++) {
+        frame_header(bytes + builder.length, (enum frame_type[]){FRAME_DATA_0, FRAME_SIGNAL, FRAME_CANCEL, FRAME_REQUEST}[i], 1 + chance(3), (uint32_t[]){40, 2, 0, 9}[i]);
+        builder.length += 8 + (size_t)(int[]){40, 2, 0, 9}[i];
+      }
+      return builder.length;
+  }
+  add_end(&builder);
+  return builder.length;
+}
+
+int main(int count, char **arguments) {
+  long runs = count > 1 ? strtol(arguments[1], NULL, 10) : 1000;
+  for (long run = 0; run < runs; run++) {
+    uint8_t bytes[4096] = {0};
+    size_t length = seed(bytes);
+    for (uint32_t changes = chance(6); changes > 0 && length > 0; changes--) {
+      uint32_t at = chance((uint32_t)length);
+      switch (chance(5)) {
+        case 0: bytes[at] = (uint8_t)chance(256); break;
+        case 1: bytes[at] ^= (uint8_t)(1u << chance(8)); break;
+        case 2: length = at; break;
+        case 3: bytes[at] = (uint8_t[]){0, 0xff, 0x7f, 0x80}[chance(4)]; break;
+        default:
+          memmove(bytes + at + 1, bytes + at, length - at);
+          length++;
+      }
+    }
+    LLVMFuzzerTestOneInput(bytes, length);
+  }
+  printf("%ld inputs\n", runs);
+  return 0;
+}
