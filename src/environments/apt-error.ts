@@ -11,11 +11,11 @@ export function aptError(what: string, stderr: string): PyroError {
   }
   if (/NO_PUBKEY|is not signed|GPG error|EXPKEYSIG|BADSIG|signatures? (couldn't|were invalid)|not signed|Hash Sum mismatch|unexpected size/i.test(stderr)) {
     return new PyroError("REGISTRY", message, {
-      hint: `What ${settings.debianMirror()} sent does not carry Debian's signature, so nothing of it was used. Check PYRO_DEBIAN_MIRROR and the proxy settings, and that the package debian-archive-keyring is up to date.`,
+      hint: `What ${withoutPassword(settings.debianMirror())} sent does not carry Debian's signature, so nothing of it was used. Check PYRO_DEBIAN_MIRROR and the proxy settings, and that the package debian-archive-keyring is up to date.`,
     });
   }
   if (/newuidmap|newgidmap|uid_map|unshare failed|subuid|unshare\(\) failed/i.test(stderr)) return new PyroError("DENIED", message, { hint: userNamespaceHint() });
-  return new PyroError("REGISTRY", message, { hint: `Check that ${settings.debianMirror()} can be reached from here; PYRO_DEBIAN_MIRROR and PYRO_DEBIAN_SECURITY_MIRROR name other mirrors.` });
+  return new PyroError("REGISTRY", message, { hint: `Check that ${withoutPassword(settings.debianMirror())} can be reached from here; PYRO_DEBIAN_MIRROR and PYRO_DEBIAN_SECURITY_MIRROR name other mirrors.` });
 }
 
 /** What lets an ordinary user have the subordinate user ids that a root file system needs. */
@@ -23,9 +23,14 @@ export function userNamespaceHint(): string {
   return `As an ordinary user this needs user namespaces and a range of subordinate ids: sudo apt-get install -y uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "$(id -un)"`;
 }
 
+/** Addresses without the user and password they may carry: messages, records and images must not have these. */
+export function withoutPassword(text: string): string {
+  return text.replace(/\/\/[^/@\s]*@/g, "//");
+}
+
 /** The last lines that say what went wrong, on one line, made harmless. */
 function lastMessages(stderr: string): string {
-  const lines = stderr.replace(/[^\x20-\x7e\n]/g, "").split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const lines = withoutPassword(stderr).replace(/[^\x20-\x7e\n]/g, "").split("\n").map((line) => line.trim()).filter((line) => line !== "");
   const errors = lines.filter((line) => /^(E|W|Err)\s*:|error|failed|cannot|unable/i.test(line));
   return (errors.length > 0 ? errors.slice(0, 4) : lines.slice(-3)).join(" ").slice(0, 800);
 }

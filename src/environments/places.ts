@@ -10,12 +10,13 @@ export const places = {
   names: () => join(places.environments(), "names"),
   /** Which digest a name stands for. */
   name: (name: string) => join(places.names(), `${encodeURIComponent(name)}.json`),
+  locks: () => join(places.environments(), "locks"),
   /** Held by whoever makes or mends the environment of that name. */
-  nameLock: (name: string) => join(places.environments(), "locks", encodeURIComponent(name)),
+  nameLock: (name: string) => join(places.locks(), encodeURIComponent(name)),
   /** Held shared by whoever makes or mends any environment, exclusively by prune. */
-  storeLock: () => join(places.environments(), "locks", "store"),
+  storeLock: () => join(places.locks(), "store"),
   /** Held while an environment's files are put in place; two names may stand for the same environment. */
-  installLock: () => join(places.environments(), "locks", "install"),
+  installLock: () => join(places.locks(), "install"),
   kernels: () => join(cacheDirectory(), "kernels"),
   kernel: (id: string) => join(places.kernels(), id),
   kernelLock: () => join(places.kernels(), "lock"),

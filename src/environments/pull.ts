@@ -7,6 +7,7 @@ import { takeLock, type Lock } from "../base/lock.js";
 import { log } from "../base/log.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
+import { withoutPassword } from "./apt-error.js";
 import { openArchive, type Archive } from "./apt.js";
 import { findEntry, type CatalogEntry } from "./catalog.js";
 import { digestOf, hashFile } from "./digest.js";
@@ -16,7 +17,7 @@ import { debianKernel, directoryKernel, findKernel, isWantedKernelSource, type K
 import { environmentDigest, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { startReporter, type PullProgress, type Reporter } from "./progress.js";
-import { makeDebianRoot, type RootDisk } from "./sources/debian.js";
+import { checkBuilder, makeDebianRoot, type RootDisk } from "./sources/debian.js";
 import { digestOfName, findInstalled, install, linkOrCopy, readManifestOf, type Installed } from "./store.js";
 import { makeTemporary, sweepTemporary, type TemporaryDirectory } from "./temporary.js";
 
@@ -39,7 +40,7 @@ export async function pullEnvironment(name: string, options: PullOptions = {}): 
   const reporter = startReporter(name, options.onProgress);
   const locks: Lock[] = [];
   try {
-    await makePrivate(places.environments());
+    await makePrivate(places.locks());
     const waiting = { ...(signal === undefined ? {} : { signal }), onWait: () => reporter.phase("waiting", "another process is at work on the environments") };
     // All locks are taken in one order, so that nobody waits in a circle: the store's, the name's, the kernels', and last the one for putting files in place.
     locks.push(await takeLock(places.storeLock(), { ...waiting, shared: true }));
@@ -76,6 +77,11 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
   const temporary = await makeTemporary();
   try {
     const kept = force ? undefined : await keptRoot(entry.name, signal);
+    if (kept === undefined) {
+      // Said before anything is fetched.
+      await checkBuilder();
+      await checkSpace(entry);
+    }
     const archive = onceOpened(entry, temporary, reporter, signal);
     const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
     const root = kept ?? (await makeRoot(entry, await archive(), temporary, reporter, signal));
@@ -146,7 +152,6 @@ async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () 
 }
 
 async function makeRoot(entry: CatalogEntry, archive: Archive, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): Promise<Root> {
-  await checkSpace(entry);
   const path = join(temporary.path, "root.erofs");
   const disk = await makeDebianRoot(entry, { directory: temporary.path, imagePath: path, dateSeconds: settings.sourceDateEpoch() ?? archive.dateSeconds, reporter, signal });
   return { ...disk, source: `debian:${entry.suite} from ${withoutPassword(settings.debianMirror())}`, createdAt: new Date().toISOString() };
@@ -176,9 +181,4 @@ async function checkSpace(entry: CatalogEntry): Promise<void> {
       hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
     });
   }
-}
-
-/** A mirror's address may carry a password; records may not. */
-function withoutPassword(address: string): string {
-  return address.replace(/\/\/[^/@]*@/, "//");
 }

@@ -107,6 +107,8 @@ export async function makeFakeHost(directory: string): Promise<{ bin: string; ca
   if (built.code !== 0) throw new Error(built.stderr);
   await mkdir(join(root, "var/lib/dpkg"), { recursive: true });
   await writeFile(join(root, "var/lib/dpkg/status"), "Package: bash\nStatus: install ok installed\nVersion: 5.2.15-2+b7\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: apt\nStatus: install ok installed\nVersion: 2.6.1\nDescription: x\n Version: fake\n");
+  await mkdir(join(root, "etc/apt"), { recursive: true });
+  await writeFile(join(root, "etc/apt/sources.list"), "deb http://user:secret@mirror.invalid/debian bookworm main\n");
   await mkdir(bin);
   const script = async (name: string, text: string) => {
     await writeFile(join(bin, name), `#!/bin/sh\necho "${name} $*" >> '${directory}/calls'\n${text}\n`);

@@ -105,6 +105,13 @@ test("the mirrors and the date come from the settings", async () => {
       "",
     ].join("\n"),
   );
+  const image = await readFile((await openEnvironment(name))!.rootDisk, "latin1");
+  expect(image.includes("http://mirror.invalid/debian bookworm-updates main")).toBe(true);
+  expect(image.includes("secret")).toBe(false);
+  await writeFile(join(temporary.path(), "host/fail"), "E: Failed to fetch http://user:secret@mirror.invalid/debian/x\n");
+  const error = await pullEnvironment(name, { force: true }).catch((each: unknown) => each);
+  expect(error).toMatchObject({ code: "REGISTRY", message: expect.stringContaining("http://mirror.invalid/debian/x") });
+  expect(JSON.stringify(error)).not.toContain("secret");
 });
 
 describe("names", () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { hostArchitecture } from "../../base/paths.js";
-import { aptError, userNamespaceHint } from "../apt-error.js";
+import { aptError, userNamespaceHint, withoutPassword } from "../apt-error.js";
 import { checkKeyring, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
 import { maxStatusBytes, parseDpkgStatus, type InstalledPackage } from "../dpkg-status.js";
@@ -49,7 +49,7 @@ export async function makeDebianRoot(entry: CatalogEntry, options: DebianOptions
       ...(signal === undefined ? {} : { signal }),
     },
     (stdout) =>
-      writeErofs(withStatus(readTar(stdout), (text) => (packages = parseDpkgStatus(text))), options.imagePath, {
+      writeErofs(adapted(readTar(stdout), entry, (text) => (packages = parseDpkgStatus(text))), options.imagePath, {
         clampMtime: options.dateSeconds,
         onProgress: (bytes) => reporter.bytes(bytes),
         ...(signal === undefined ? {} : { signal }),
@@ -125,13 +125,17 @@ function showStep(line: string, reporter: Reporter): void {
   if (step !== undefined) reporter.phase(step[1], step[2]);
 }
 
-/** Lets the entries through and reads dpkg's status file as it goes by. */
-async function* withStatus(entries: AsyncIterable<TarEntry>, onStatus: (text: string) => void): AsyncGenerator<TarEntry> {
+/** Lets the entries through, reads dpkg's status file as it goes by, and takes passwords out of the list of mirrors. */
+async function* adapted(entries: AsyncIterable<TarEntry>, { suite }: CatalogEntry, onStatus: (text: string) => void): AsyncGenerator<TarEntry> {
   for await (const entry of entries) {
-    if (entry.type === "file" && /^(\.\/)?var\/lib\/dpkg\/status$/.test(entry.path.toString("latin1")) && entry.sparse === undefined) {
+    const path = entry.type === "file" ? entry.path.toString("latin1").replace(/^\.\//, "") : "";
+    if (path === "var/lib/dpkg/status" && entry.sparse === undefined) {
       const content = await readWhole(entry.content(), maxStatusBytes, "dpkg's status file");
       onStatus(content.toString("utf8"));
       yield { ...entry, content: () => once(content) };
+    } else if (path === "etc/apt/sources.list" && entry.sparse === undefined) {
+      const content = Buffer.from(withoutPassword(`${debianSources(suite).join("\n")}\n`));
+      yield { ...entry, size: content.length, content: () => once(content) };
     } else {
       yield entry;
     }
