@@ -31,6 +31,6 @@ export function withoutPassword(text: string): string {
 /** The last lines that say what went wrong, on one line, made harmless. */
 function lastMessages(stderr: string): string {
   const lines = withoutPassword(stderr).replace(/[^\x20-\x7e\n]/g, "").split("\n").map((line) => line.trim()).filter((line) => line !== "");
-  const errors = lines.filter((line) => /^(E|W|Err)\s*:|error|failed|cannot|unable/i.test(line));
+  const errors = lines.filter((line) => /^(E|W|Err)\s*:|error|failed|cannot|unable/i.test(line) && !line.includes("performed unsandboxed"));
   return (errors.length > 0 ? errors.slice(0, 4) : lines.slice(-3)).join(" ").slice(0, 800);
 }

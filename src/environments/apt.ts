@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { findProgram, runChild, type RunOutput } from "../base/child.js";
 import { PyroError } from "../base/error.js";
 import { hostArchitecture } from "../base/paths.js";
-import { settings } from "../base/settings.js";
+import { childEnvironment, settings } from "../base/settings.js";
 import { aptError } from "./apt-error.js";
 import { drain, runKept } from "./kept.js";
 import { makePrivate } from "./places.js";
@@ -73,7 +73,7 @@ async function configure(suite: string, directory: string): Promise<string> {
   await writeFile(join(directory, "etc/sources.list"), `${debianSources(suite).join("\n")}\n`);
   const file = join(directory, "etc/apt.conf");
   const lines = [
-    // The host's own apt.conf.d is read before APT_CONFIG takes effect; what matters is set again here.
+    // apt reads this file before all others, and by this never comes to the host's own apt.conf.d: its hooks are not for us.
     ["Dir::State", join(directory, "state")],
     ["Dir::State::Lists", join(directory, "state/lists")],
     ["Dir::State::status", join(directory, "state/status")],
@@ -82,6 +82,7 @@ async function configure(suite: string, directory: string): Promise<string> {
     ["Dir::Etc::SourceList", join(directory, "etc/sources.list")],
     ["Dir::Etc::SourceParts", join(directory, "etc/parts")],
     ["Dir::Etc::Parts", join(directory, "etc/parts")],
+    ["Dir::Etc::Main", join(directory, "etc/none")],
     ["Dir::Etc::Preferences", join(directory, "etc/preferences")],
     ["Dir::Etc::PreferencesParts", join(directory, "etc/parts")],
     ["Dir::Log", directory],
@@ -100,8 +101,16 @@ async function configure(suite: string, directory: string): Promise<string> {
   return file;
 }
 
+/** The proxies that the host's apt has been told to use, as environment variables; those that the user has set come before them. */
+export async function aptProxies(): Promise<Record<string, string>> {
+  const { stdout } = await runChild("apt-config", ["shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"], { timeoutMs: 30_000 });
+  const found = [...stdout.toString("utf8").matchAll(/^(https?_proxy)='(https?:\/\/[^'\s]{1,1000})'$/gm)].map(([, name, value]) => [name!, value!] as const);
+  const set = childEnvironment();
+  return Object.fromEntries(found.filter(([name]) => set[name] === undefined));
+}
+
 async function runApt(program: string, args: readonly string[], configuration: string, signal: AbortSignal | undefined, what: string, cwd?: string): Promise<void> {
-  const { exit } = await runKept(program, ["-q", ...args], { env: { APT_CONFIG: configuration, DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: 600_000, ...(cwd === undefined ? {} : { cwd }), ...(signal === undefined ? {} : { signal }) }, drain);
+  const { exit } = await runKept(program, ["-q", ...args], { env: { ...(await aptProxies()), APT_CONFIG: configuration, DEBIAN_FRONTEND: "noninteractive" }, timeoutMs: 600_000, ...(cwd === undefined ? {} : { cwd }), ...(signal === undefined ? {} : { signal }) }, drain);
   if (exit.code !== 0) throw aptError(what, exit.stderr);
 }
 

@@ -119,9 +119,11 @@ case "$*" in
   *update*) lists=$(sed -n 's/^Dir::State::Lists "\\(.*\\)";$/\\1/p' "$APT_CONFIG"); printf 'Origin: Debian\\nDate: Sat, 11 Jul 2026 10:16:37 UTC\\n' > "$lists/mirror_dists_bookworm_InRelease" ;;
   *download*) cp '${directory}/kernel.deb' linux-image-6.1.0-1-test_6.1.1-1_amd64.deb ;;
 esac`);
+  await script("apt-config", `printf "http_proxy='http://proxy.invalid:3128'\\nhttps_proxy='DIRECT'\\n"`);
   await script("apt-cache", `printf 'Package: linux-image-cloud-amd64\\nVersion: 6.1.1-1\\nDepends: linux-image-6.1.0-1-test (= 6.1.1-1)\\n'`);
   await script("mmdebstrap", `
 cat > '${directory}/sources.list'
+echo "$http_proxy $https_proxy" > '${directory}/proxies'
 echo 'I: running apt-get update...' >&2
 if [ -e '${directory}/fail' ]; then cat '${directory}/fail' >&2; exit 1; fi
 if [ -e '${directory}/hang' ]; then touch "$TMPDIR/half"; sleep 1000; fi

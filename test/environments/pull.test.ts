@@ -29,7 +29,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   cache = join(temporary.path(), `cache${++count}`);
   process.env["XDG_CACHE_HOME"] = cache;
-  for (const name of ["PYRO_KERNEL_DIR", "PYRO_DEBIAN_MIRROR", "PYRO_DEBIAN_SECURITY_MIRROR", "SOURCE_DATE_EPOCH"]) delete process.env[name];
+  for (const name of ["PYRO_KERNEL_DIR", "PYRO_DEBIAN_MIRROR", "PYRO_DEBIAN_SECURITY_MIRROR", "SOURCE_DATE_EPOCH", "http_proxy", "https_proxy"]) delete process.env[name];
   guest.path = join(temporary.path(), `guest${count}`);
   await writeFile(guest.path, "the guest program");
   for (const name of ["calls", "fail", "hang"]) await rm(join(temporary.path(), "host", name), { force: true });
@@ -112,6 +112,16 @@ test("the mirrors and the date come from the settings", async () => {
   const error = await pullEnvironment(name, { force: true }).catch((each: unknown) => each);
   expect(error).toMatchObject({ code: "REGISTRY", message: expect.stringContaining("http://mirror.invalid/debian/x") });
   expect(JSON.stringify(error)).not.toContain("secret");
+});
+
+test("the proxy that the host's apt uses is used, unless the user set one", async () => {
+  const used = () => readFile(join(temporary.path(), "host/proxies"), "utf8");
+  await pullEnvironment(name);
+  expect(await used()).toBe("http://proxy.invalid:3128 \n");
+  process.env["http_proxy"] = "http://mine.invalid";
+  await pullEnvironment(name, { force: true });
+  expect(await used()).toBe("http://mine.invalid \n");
+  delete process.env["http_proxy"];
 });
 
 describe("names", () => {

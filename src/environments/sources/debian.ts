@@ -5,7 +5,7 @@ import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { hostArchitecture } from "../../base/paths.js";
 import { aptError, userNamespaceHint, withoutPassword } from "../apt-error.js";
-import { checkKeyring, debianSources } from "../apt.js";
+import { aptProxies, checkKeyring, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
 import { maxStatusBytes, parseDpkgStatus, type InstalledPackage } from "../dpkg-status.js";
 import { writeErofs } from "../erofs.js";
@@ -42,7 +42,7 @@ export async function makeDebianRoot(entry: CatalogEntry, options: DebianOptions
     command[0]!,
     command.slice(1),
     {
-      env: { TMPDIR: build, SOURCE_DATE_EPOCH: `${options.dateSeconds}` },
+      env: { ...(await aptProxies()), TMPDIR: build, SOURCE_DATE_EPOCH: `${options.dateSeconds}` },
       input: `${debianSources(entry.suite).join("\n")}\n`,
       timeoutMs: 3_600_000,
       onLine: (line) => showStep(line, reporter),
@@ -102,6 +102,8 @@ function mmdebstrapArguments(entry: CatalogEntry): string[] {
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
     "--dpkgopt=path-exclude=/usr/share/locale/*/LC_MESSAGES/*.mo",
+    // What holds for the making of it is not for the guest's apt.
+    "--customize-hook=printf 'Acquire::Languages \"none\";\\n' > \"$1/etc/apt/apt.conf.d/99mmdebstrap\"",
     // mmdebstrap leaves the host's own name and resolver in there.
     "--customize-hook=printf 'localhost\\n' > \"$1/etc/hostname\"; : > \"$1/etc/resolv.conf\"; printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > \"$1/etc/hosts\"",
     entry.suite,

@@ -1,0 +1,89 @@
+// Environments made for real, out of Debian's archive.
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { processesWith, pyro, startPyro } from "./pyro.js";
+
+interface Details {
+  digest: string;
+  installed: boolean;
+  directory: string;
+  kernel: { version: string };
+  packages: { name: string }[];
+  size_bytes: number;
+}
+
+test("each environment has what its description says, and all have the one kernel", async () => {
+  const packages = async (name: string) => (await inspect(name)).packages.map((each) => each.name);
+  expect(await packages("debian:12")).toEqual(expect.arrayContaining(["bash", "ca-certificates", "curl", "git"]));
+  const base = await packages("debian:12-base");
+  expect(base).toEqual(expect.arrayContaining(["bash", "ca-certificates", "coreutils"]));
+  expect(base).not.toContain("git");
+  expect(await packages("debian:12-build")).toEqual(expect.arrayContaining(["gcc", "git", "make", "pkg-config"]));
+  const all = await Promise.all(["debian:12", "debian:12-base", "debian:12-build"].map(inspect));
+  expect(new Set(all.map((each) => each.kernel.version)).size).toBe(1);
+  expect(new Set(all.map((each) => statSync(join(each.directory, "vmlinux")).ino)).size).toBe(1);
+});
+
+test("a damaged boot file is mended, and the environment is the same as before", async () => {
+  const before = await inspect("debian:12-base");
+  truncateSync(join(before.directory, "initramfs"), 1000);
+  expect((await inspect("debian:12-base")).installed).toBe(false);
+  expect((await pyro(["env", "pull", "debian:12-base"])).status).toBe(0);
+  expect(await inspect("debian:12-base")).toMatchObject({ installed: true, digest: before.digest });
+});
+
+// A home of its own for what is broken off: nothing in the shared one may get lost.
+const home = mkdtempSync(join(tmpdir(), "pyro-broken-off-"));
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+const env = { HOME: home, XDG_CACHE_HOME: join(home, "cache") };
+const temporary = join(home, "cache/pyro-mcp/tmp");
+
+for (const signal of ["SIGKILL", "SIGINT"] as const) {
+  test(`${signal} in the middle of a pull: nothing counts as installed, nothing runs on, and prune clears up`, async () => {
+    const child = startPyro(["env", "pull", "debian:12-base"], env);
+    const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
+    child.stdout!.resume();
+    let said = "";
+    await new Promise<void>((resolve, reject) => {
+      child.stderr!.on("data", (chunk: Buffer) => {
+        said += chunk.toString();
+        if (/unpacking essential packages/.test(said)) resolve();
+      });
+      child.once("close", () => reject(new Error(`the pull ended by itself:\n${said}`)));
+    });
+    child.kill(signal);
+    await ended;
+    await gone(home);
+    const listed = await pyro(["env", "list", "--json"], { env });
+    expect(listed.stdout).toContain('"name": "debian:12-base"');
+    expect(listed.stdout).not.toContain('"installed": true');
+    if (signal === "SIGKILL") expect(readdirSync(temporary).length).toBeGreaterThan(0);
+    const pruned = await pyro(["env", "prune", "--json"], { env });
+    expect(pruned.status).toBe(0);
+    expect(existsSync(temporary) ? readdirSync(temporary) : []).toEqual([]);
+    expect(await gone(home)).toBeUndefined();
+  });
+}
+
+test("the same archive gives the same environment again", async () => {
+  const before = await inspect("debian:12-base");
+  const pulled = await pyro(["env", "pull", "debian:12-base", "--json"], { env, timeoutMs: 600_000 });
+  expect(pulled.stderr).not.toContain("error");
+  expect((JSON.parse(pulled.stdout) as Details).digest).toBe(before.digest);
+});
+
+async function inspect(name: string): Promise<Details> {
+  const { status, stdout, stderr } = await pyro(["env", "inspect", name, "--json"]);
+  if (status !== 0) throw new Error(stderr);
+  return JSON.parse(stdout) as Details;
+}
+
+/** Waits until no process has `path` in its command line: the kernel needs a moment for a whole process id name space. */
+async function gone(path: string): Promise<void> {
+  for (let round = 0; processesWith(path).length > 0; round++) {
+    if (round === 200) throw new Error(`still running: ${processesWith(path).join("\n")}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
