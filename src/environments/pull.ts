@@ -52,7 +52,7 @@ export async function pullEnvironment(name: string, options: PullOptions = {}): 
     return environmentOf(entry, installed.manifest);
   } finally {
     reporter.end();
-    for (const lock of locks.reverse()) await lock.release();
+    for (const lock of locks.toReversed()) await lock.release();
   }
 }
 

@@ -3,7 +3,7 @@ import { PyroError } from "../../src/base/error.js";
 import { findPayload } from "../../src/environments/bzimage.js";
 import { makeBzImage, seeded } from "./fixtures.js";
 
-const lz4 = Buffer.from("02214c18" + "0c000000" + "00".repeat(12), "hex");
+const lz4 = Buffer.from(`02214c180c000000${"00".repeat(12)}`, "hex");
 
 test("the compressed kernel is between the code and the size that the build noted down", () => {
   const image = makeBzImage(lz4, 8192);
