@@ -18,6 +18,7 @@ bool power_off_wanted;
 
 static bool write_output(struct connection *connection);
 static bool read_input(struct connection *connection);
+static void end_connection(struct connection *connection);
 static void take_frame(struct connection *connection, const struct frame *frame);
 static void begin(struct connection *connection, const struct frame *frame);
 static void request_part(struct connection *connection, const struct frame *frame);
@@ -29,10 +30,11 @@ static const char *stream_frame(struct stream *stream, const struct frame *frame
 static void fault(struct connection *connection, const char *why);
 static void drop_all(struct connection *connection);
 
-struct connection *connection_open(int fd) {
+struct connection *connection_open(int fd, bool connected) {
   struct connection *connection = must_allocate(NULL, sizeof *connection);
   memset(connection, 0, sizeof *connection);
   connection->output.bytes = must_allocate(NULL, OUTPUT_CAPACITY);
+  connection->connected = connected;
   decoder_reset(&connection->decoder);
   source_open(&connection->source, fd);
   return connection;
@@ -47,6 +49,12 @@ void connection_close(struct connection *connection) {
 
 bool connection_step(struct connection *connection) {
   bool progress = write_output(connection);
+  if (connection->early_ns != 0 && now_ns() - connection->early_ns > EARLY_MS * 1000000LL) {
+    // The notice came and went unseen, or the host side was gone again before it.
+    connection->source.readable = true;
+    connection->connected = true;
+    connection->early_ns = 0;
+  }
   progress = read_input(connection) || progress;
   for (unsigned i = 0; i < connection->stream_count;) {
     struct stream *stream = connection->streams[i];
@@ -95,21 +103,32 @@ static bool read_input(struct connection *connection) {
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
       connection->source.readable = false;
-      // 0: a serial port without a host side; the next host begins anew.
-      if (count == 0 || errno != EAGAIN) {
-        drop_all(connection);
-        output_clear(&connection->output);
-        decoder_reset(&connection->decoder);
-        connection->state = WAITING;
+      if (count < 0 && errno == EAGAIN) {
+        connection->connected = true;
+        connection->early_ns = 0;
+      } else if (connection->connected) {
+        end_connection(connection);
+      } else {
         connection->gone = true;
       }
       break;
     }
     connection->gone = false;
+    if (!connection->connected && connection->early_ns == 0) connection->early_ns = now_ns();
     decoder_filled(&connection->decoder, (size_t)count);
     progress = true;
   }
   return progress;
+}
+
+// A serial port without a host side: the next host begins anew.
+static void end_connection(struct connection *connection) {
+  drop_all(connection);
+  output_clear(&connection->output);
+  decoder_reset(&connection->decoder);
+  connection->state = WAITING;
+  connection->connected = false;
+  connection->gone = true;
 }
 
 static void take_frame(struct connection *connection, const struct frame *frame) {
@@ -300,6 +319,8 @@ static void drop_all(struct connection *connection) {
   connection->parts = NULL;
   connection->parts_length = connection->parts_capacity = 0;
 }
+
+int connection_timeout(const struct connection *connection) { return connection->early_ns == 0 ? -1 : EARLY_MS / 2; }
 
 bool connection_reaped(struct connection *connection, pid_t pid, int status) {
   for (unsigned i = 0; i < connection->stream_count; i++) {

@@ -13,7 +13,11 @@
 struct connection {
   struct source source;
   enum { WAITING, OPEN, FAULTED } state;  // WAITING: for SYNC as the first frame. FAULTED: everything but SYNC is ignored
-  bool gone;                              // read said that the host side isn't there
+  // The host side is known to be there. A serial port's data can overtake the kernel's notice that the host side is open; then read gives
+  // the data first and 0 after it, as if the host had gone away in the middle of its SYNC.
+  bool connected;
+  bool gone;          // read said 0
+  int64_t early_ns;   // when data came before that notice; 0: it didn't
   struct decoder decoder;
   struct output output;
   struct stream *streams[MAX_STREAMS];
@@ -24,11 +28,13 @@ struct connection {
   size_t parts_length, parts_capacity;
 };
 
-struct connection *connection_open(int fd);
+struct connection *connection_open(int fd, bool connected);
 // Ends all it began and frees it.
 void connection_close(struct connection *connection);
 // Reads, serves and writes what can be done without waiting. True if anything was.
 bool connection_step(struct connection *connection);
+// Milliseconds until it wants to be stepped again without an event, -1: not at all.
+int connection_timeout(const struct connection *connection);
 // A child was reaped. True if it was this connection's.
 bool connection_reaped(struct connection *connection, pid_t pid, int status);
 // Writes what is there, for at most `timeout_ms`.

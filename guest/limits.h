@@ -28,6 +28,7 @@
 #define MAX_GROUPS 64u
 #define MAX_MODULES 100u
 
+#define EARLY_MS 2000
 #define DEVICE_DEADLINE_MS 30000
 #define TTY_TAIL_BYTES 1048576u
 

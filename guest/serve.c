@@ -32,18 +32,20 @@ void serve_open(void) {
 
 void serve(const int *ports, unsigned count, int until_gone) {
   struct connection *connections[MAX_PORTS];
-  for (unsigned i = 0; i < count; i++) connections[i] = connection_open(ports[i]);
+  for (unsigned i = 0; i < count; i++) connections[i] = connection_open(ports[i], until_gone);
   while (!power_off_wanted) {
     bool progress = reap(connections, count);
     unsigned gone = 0;
+    int timeout_ms = -1;
     for (unsigned i = 0; i < count; i++) {
       progress = connection_step(connections[i]) || progress;
       gone += connections[i]->gone;
+      if (connection_timeout(connections[i]) >= 0) timeout_ms = connection_timeout(connections[i]);
     }
     progress = drains_step() || progress;
     if (until_gone && gone == count) break;
     // A turn that did nothing has cleared every flag it tried: only then wait.
-    loop_wait(progress ? 0 : -1);
+    loop_wait(progress ? 0 : timeout_ms);
   }
   for (unsigned i = 0; i < count; i++) {
     connection_flush(connections[i], power_off_wanted ? 1000 : 0);
