@@ -66,7 +66,9 @@ export async function execInVm(vm: StartedVm, environment: string, request: Exec
   const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
   if (request.stdin !== undefined) feed(request.stdin, guest.stdin!);
 
-  const { outcome, timedOut } = await untilDone(vm, guest, Promise.all([out.done, err.done]), request.timeoutSeconds, options.signal);
+  const outputDone = Promise.all([out.done, err.done]);
+  outputDone.catch(() => {}); // the command's result tells the cause
+  const { outcome, timedOut } = await untilDone(vm, guest, outputDone, request.timeoutSeconds, options.signal);
   const elapsedMs = performance.now() - begin;
   const exit = exitOf(outcome);
   // As a shell would, for a command that it could not execute.
@@ -176,7 +178,6 @@ function forward(source: Readable, capture: Capture, sink: Writable | undefined)
   const done = (async () => {
     for await (const chunk of source as AsyncIterable<Buffer>) if (!add(chunk)) await drained(sink!);
   })();
-  done.catch(() => {}); // the process's result tells the cause
   return { done, add, captured: () => capture.end() };
 }
 
