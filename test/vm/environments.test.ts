@@ -26,6 +26,14 @@ test("each environment has what its description says, and all have the one kerne
   expect(new Set(all.map((each) => statSync(join(each.directory, "vmlinux")).ino)).size).toBe(1);
 });
 
+test("nothing of the host that made it is in the guest, and what is mounted on is there", async () => {
+  const script = "cat /etc/resolv.conf /etc/apt/apt.conf.d/99mmdebstrap; head -n1 /etc/apt/sources.list; for each in /dev /proc /sys /run /tmp /usr/share/doc/bash/copyright; do test -e $each || echo no $each; done; ls /var/lib/apt/lists /usr/share/man";
+  const { stdout, stderr } = await pyro(["run", "debian:12-base", "--quiet", "--", "sh", "-c", script]);
+  expect(stderr).toBe("");
+  expect(stdout).toMatch(/^Acquire::Languages "none";\ndeb \[signed-by=\/usr\/share\/keyrings\/debian-archive-keyring\.gpg\] http:\/\/\S+ bookworm main\n/);
+  expect(stdout).not.toContain("no /");
+});
+
 test("a damaged boot file is mended, and the environment is the same as before", async () => {
   const before = await inspect("debian:12-base");
   truncateSync(join(before.directory, "initramfs"), 1000);

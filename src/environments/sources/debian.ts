@@ -91,7 +91,6 @@ function mmdebstrapArguments(entry: CatalogEntry): string[] {
     "--format=tar",
     `--architectures=${hostArchitecture().debian}`,
     `--include=${entry.packages.join(",")}`,
-    "--skip=output/dev", // the guest has a devtmpfs
     "--aptopt=Acquire::Languages \"none\"",
     "--aptopt=Acquire::Retries \"3\"",
     "--aptopt=Acquire::http::Timeout \"30\"",
@@ -105,7 +104,7 @@ function mmdebstrapArguments(entry: CatalogEntry): string[] {
     // What holds for the making of it is not for the guest's apt.
     "--customize-hook=printf 'Acquire::Languages \"none\";\\n' > \"$1/etc/apt/apt.conf.d/99mmdebstrap\"",
     // mmdebstrap leaves the host's own name and resolver in there.
-    "--customize-hook=printf 'localhost\\n' > \"$1/etc/hostname\"; : > \"$1/etc/resolv.conf\"; printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > \"$1/etc/hosts\"",
+    "--customize-hook=printf 'localhost\\n' > \"$1/etc/hostname\"; : > \"$1/etc/resolv.conf\"; : > \"$1/etc/machine-id\"; printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > \"$1/etc/hosts\"",
     entry.suite,
     "-",
     "-",
