@@ -27,7 +27,7 @@ test("each environment has what its description says, and all have the one kerne
 });
 
 test("nothing of the host that made it is in the guest, and what is mounted on is there", async () => {
-  const script = "cat /etc/resolv.conf /etc/apt/apt.conf.d/99mmdebstrap; head -n1 /etc/apt/sources.list; for each in /dev /proc /sys /run /tmp /usr/share/doc/bash/copyright; do test -e $each || echo no $each; done; ls /var/lib/apt/lists /usr/share/man";
+  const script = "cat /etc/resolv.conf /etc/apt/apt.conf.d/99mmdebstrap; head -n1 /etc/apt/sources.list; for each in /dev /proc /sys /run /tmp /usr/share/doc/bash/copyright; do test -e $each || echo no $each; done";
   const { stdout, stderr } = await pyro(["run", "debian:12-base", "--quiet", "--", "sh", "-c", script]);
   expect(stderr).toBe("");
   expect(stdout).toMatch(/^Acquire::Languages "none";\ndeb \[signed-by=\/usr\/share\/keyrings\/debian-archive-keyring\.gpg\] http:\/\/\S+ bookworm main\n/);
