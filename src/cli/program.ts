@@ -44,7 +44,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help or version were shown
     const usage = error instanceof CommanderError;
-    const failure = usage ? usageError(error, args) : toPyroError(error);
+    // Whatever broke because we were told to end, that we were told is the cause.
+    const interrupted: unknown = context.interrupts.signal.reason;
+    const failure = interrupted instanceof Interrupted ? interrupted : usage ? usageError(error, args) : toPyroError(error);
     output.error(failure, asJson);
     if (failure instanceof Interrupted) return failure.exitStatus;
     if (asked === "run") return 125;

@@ -182,7 +182,6 @@ function blockDevices(stdio: Descriptors, disks: Disks): string[] {
 const otherDevices = [
   "-device", "virtio-net-device,mac=52:54:00:70:79:72",
   "-device", "virtio-balloon-device,free-page-reporting=on",
-  "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-device,rng=rng",
 ];
 
 function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accelerator, portCount: number, signal?: AbortSignal): RunningVm {
