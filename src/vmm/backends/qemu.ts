@@ -185,8 +185,8 @@ const otherDevices = [
 ];
 
 function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accelerator, portCount: number, signal?: AbortSignal): RunningVm {
-  const console = new ConsoleLog();
-  child.stdio[consoleFd]!.on("data", (chunk: Buffer) => console.add(chunk));
+  const guestConsole = new ConsoleLog();
+  child.stdio[consoleFd]!.on("data", (chunk: Buffer) => guestConsole.add(chunk));
   const stderr = new ConsoleLog();
   (child.stdio[2] as Readable).on("data", (chunk: Buffer) => stderr.add(chunk));
   new Qmp(child.stdio[monitorFd]!);
@@ -207,8 +207,8 @@ function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accel
     pid: child.pid,
     accelerator,
     ports: child.stdio.slice(firstPortFd, firstPortFd + portCount) as Duplex[],
-    console: () => console.tail(),
-    progress: async () => ({ cpuMs: (lastCpuMs = (await childrenCpuMs(child.pid)) ?? lastCpuMs), consoleBytes: console.totalBytes }),
+    console: () => guestConsole.tail(),
+    progress: async () => ({ cpuMs: (lastCpuMs = (await childrenCpuMs(child.pid)) ?? lastCpuMs), consoleBytes: guestConsole.totalBytes }),
     exited,
     end,
   };
