@@ -115,7 +115,10 @@ export class GuestStream {
       this.#isOver = true;
       this.input?.close();
       const error = this.#shape.outputError?.(result);
-      for (const output of this.outputs) error === undefined ? output.finish() : output.fail(error);
+      for (const output of this.outputs) {
+        if (error === undefined) output.finish();
+        else output.fail(error);
+      }
       if (!this.#isStarted) this.#settleStarted.reject(violation("a result for what was never started"));
       this.#settleResult.resolve(result);
     };
