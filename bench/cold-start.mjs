@@ -29,7 +29,7 @@ console.log(`pyro run ${environment} -- /bin/true, whole process: ${describeMs(w
 console.log(`pyro adds, pair by pair: ${describeMs(added)}; ratio ${median(whole.map((ms, round) => ms / bare[round])).toFixed(2)}; goal: at most 250 ms`);
 
 function pyro(args) {
-  const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(process.execPath, [main, ...args], { stdio: "ignore" });
   return new Promise((resolve) => child.once("close", resolve));
 }
 
@@ -43,14 +43,21 @@ async function timePyro() {
 
 /** The words pyro gives to QEMU, and the files behind the descriptors it hands on. */
 async function captureCommandLine() {
-  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "sh", "-c", "echo; sleep 5"], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "sh", "-c", "echo; sleep 5"], { stdio: ["ignore", "pipe", "ignore"] });
   await new Promise((resolve) => child.stdout.once("data", resolve));
   const keeper = children(child.pid).find((pid) => words(pid).some((word) => word.includes("qemu-system")));
   const qemu = children(keeper).find((pid) => words(pid)[0].includes("qemu-system"));
   const args = words(qemu);
+  // QEMU has moved the descriptors it was handed: which file each was is told by the name of the block node that uses it.
+  const links = readdirSync(`/proc/${qemu}/fd`).map((fd) => readlinkSync(`/proc/${qemu}/fd/${fd}`));
+  const files = { "root-file": links.find((path) => path.endsWith("/root.erofs")), "base-file": links.find((path) => path.endsWith(".ext4")), "scratch-file": "new overlay" };
+  const nodes = args.filter((word) => word.startsWith("{")).map((word) => JSON.parse(word));
   const descriptors = new Map();
   for (const word of args) {
-    for (const [, fd] of word.matchAll(/\bfd=(\d+)/g)) descriptors.set(Number(fd), readlinkSync(`/proc/${qemu}/fd/${fd}`));
+    for (const [, fd, set] of word.matchAll(/\bfd=(\d+)(?:,set=(\d+))?/g)) {
+      const node = nodes.find((each) => each.filename === `/dev/fdset/${set}`);
+      descriptors.set(Number(fd), node === undefined ? undefined : files[node["node-name"]]);
+    }
   }
   child.kill("SIGTERM");
   await new Promise((resolve) => child.once("close", resolve));
@@ -67,13 +74,13 @@ function words(pid) {
 
 async function timeBare({ args, descriptors }) {
   const begin = performance.now();
-  const stdio = ["ignore", "ignore", "inherit"];
+  const stdio = ["ignore", "ignore", "ignore"];
   const opened = [];
-  const base = [...descriptors.values()].find((path) => path.endsWith(".ext4"));
+  const base = [...descriptors.values()].find((path) => path?.endsWith(".ext4"));
   for (let fd = 3; fd <= Math.max(...descriptors.keys()); fd++) {
     const path = descriptors.get(fd);
-    if (path === undefined || path.startsWith("socket:")) stdio.push("pipe");
-    else stdio.push(path.endsWith("(deleted)") ? overlay(base, opened) : open(path, "r", opened));
+    if (path === undefined) stdio.push("pipe");
+    else stdio.push(path === "new overlay" ? overlay(base, opened) : open(path, "r", opened));
   }
   const child = spawn(args[0], args.slice(1), { stdio });
   for (const fd of opened) closeSync(fd);
