@@ -30,6 +30,8 @@
 
 #define EARLY_MS 2000
 #define DEVICE_DEADLINE_MS 30000
+// Disks are there when their driver is in; this is for a host that is very slow.
+#define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
 #endif
