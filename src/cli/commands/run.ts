@@ -59,6 +59,8 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     if (!ownLines) return;
     if (phase.phase === "pull") return pullLine(output, "run", phase.progress);
     if (phase.phase === "probe") return output.line(`[run] phase=probe environment=${environment} message="trying whether a guest runs under KVM; done once"`);
+    if (phase.phase === "template") return output.line(`[run] phase=template environment=${environment} message="booting and freezing a VM that this and later ones are forked from"`);
+    if (phase.phase === "waiting") return output.line(`[run] phase=waiting environment=${environment} message="another process is making the template"`);
     if (phase.phase === "start") return output.line(`[run] phase=start environment=${environment}`);
     output.line(`[run] phase=exec environment=${environment}`);
   };
