@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "identity.h"
 #include "limits.h"
 #include "log.h"
 #include "loop.h"
@@ -255,6 +256,7 @@ void power_off(void) {
   if (getpid() != 1) _exit(70);
   kill(-1, SIGKILL);
   sync();
+  identity_close();
   // Nothing writes any more; a disk that can't become read-only is synced all the same.
   mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
   if (scratch_fd >= 0 && fchdir(scratch_fd) == 0) mount(NULL, ".", NULL, MS_REMOUNT | MS_RDONLY, NULL);
