@@ -12,11 +12,13 @@
 
 #define MACHINE_ID "/etc/machine-id"
 
-static int random_fd = -1, machine_id_fd = -1;
+static int machine_id_fd = -1;
 
 #ifdef PYRO_HOSTED
 void identity_open(void) {}
 #else
+static int random_fd = -1;
+
 // What the image has there may be anything: only a plain file is written to.
 void identity_open(void) {
   random_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);

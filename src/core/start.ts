@@ -32,6 +32,8 @@ export interface StartRequest {
 
 export interface StartOptions {
   signal?: AbortSignal;
+  /** Boots, and neither uses nor makes a template. */
+  cold?: boolean;
   onPhase?: (phase: Phase) => void;
 }
 
@@ -58,7 +60,7 @@ const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, 
 export async function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   const { signal, onPhase } = options;
   const { environment, spec, choice } = await prepare(request, options);
-  const template = await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
+  const template = options.cold ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
   checkSignal(signal);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
   const begin = performance.now();
