@@ -4,6 +4,7 @@ import { PyroError, toPyroError } from "../base/error.js";
 import { FrameDecoder, FrameType, MAX_PAYLOAD, MAX_STREAMS, encodeFrame, encodeHeader, guestFrames, violation, type Frame } from "./codec.js";
 import { encodeMessage, harmlessText, parseMessage, type Field } from "./message.js";
 import type { Input } from "./input.js";
+import type { Output } from "./output.js";
 import { GuestStream, type StreamShape } from "./stream.js";
 
 /** Below this a frame is written in one piece: copying is cheaper than two writes. */
@@ -16,7 +17,7 @@ export class Mux {
   readonly #transport: Duplex;
   readonly #decoder = new FrameDecoder(guestFrames);
   readonly #streams = new Map<number, GuestStream>();
-  readonly #waiting = new Set<Input>();
+  readonly #waiting = new Set<Input | Output>();
   #lastId = 0;
   #end: { cause: PyroError | undefined } | undefined;
 
@@ -43,7 +44,7 @@ export class Mux {
       {
         send: (type, payload) => this.#send(type, id, payload),
         sendData: (payload, done) => this.#send(FrameType.DATA_0, id, payload, done),
-        readyFor: (input) => this.#readyFor(input),
+        readyFor: (waiter) => this.#readyFor(waiter),
       },
       shape,
     );
@@ -107,10 +108,10 @@ export class Mux {
     transport.uncork();
   }
 
-  #readyFor(input: Input): boolean {
+  #readyFor(waiter: Input | Output): boolean {
     if (this.#end !== undefined) return false;
     if (!this.#transport.writableNeedDrain) return true;
-    this.#waiting.add(input);
+    this.#waiting.add(waiter);
     return false;
   }
 
@@ -118,7 +119,7 @@ export class Mux {
     // Whoever has more to send than fits goes to the end of the line by itself.
     const waiting = [...this.#waiting];
     this.#waiting.clear();
-    for (const input of waiting) input.pump();
+    for (const each of waiting) each.pump();
   }
 }
 

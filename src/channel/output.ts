@@ -12,6 +12,8 @@ const CREDIT_LOT_BYTES = WINDOW / 4;
 export interface OutputOptions {
   name: string;
   giveCredit: (bytes: number) => void;
+  /** Whether the connection takes more to send now. If not, the waiter is pumped when it does. */
+  readyFor: (waiter: Output) => boolean;
   /** The reader went away before the end. From then on everything is dropped, and credit given at once. */
   onAbandoned?: () => void;
   /** END is the end of the readable; otherwise it waits for `finish`, as an error may come after END. */
@@ -122,9 +124,13 @@ export class Output {
   }
 
   #passedOn(bytes: number): void {
-    if (this.ended) return;
     this.#owed += bytes;
-    if (this.#owed < CREDIT_LOT_BYTES) return;
+    this.pump();
+  }
+
+  /** Gives back what is owed. A guest that sends and never reads would otherwise fill our memory with credit it doesn't take. */
+  pump(): void {
+    if (this.ended || this.#owed < CREDIT_LOT_BYTES || !this.#options.readyFor(this)) return;
     const credit = this.#owed;
     this.#owed = 0;
     this.#senderCredit += credit;

@@ -26,7 +26,7 @@ export interface StreamShape {
 export interface StreamPort {
   send(type: number, payload: Uint8Array): void;
   sendData(payload: Buffer, done?: () => void): void;
-  readyFor(input: Input): boolean;
+  readyFor(waiter: Input | Output): boolean;
 }
 
 export interface Failure {
@@ -68,6 +68,7 @@ export class GuestStream {
         new Output({
           name: `DATA_${index + 1}`,
           giveCredit: (bytes) => this.#send(credit, u32(bytes)),
+          readyFor: port.readyFor,
           endsAtEnd: shape.outputEndsAtEnd ?? false,
           ...(shape.onOutputAbandoned === undefined ? {} : { onAbandoned: shape.onOutputAbandoned }),
         }),

@@ -94,7 +94,10 @@ export async function execInVm(vm: StartedVm, environment: string, request: Exec
   };
 }
 
-/** Waits for the command's end and for all its output to have been passed on; the time-out, the caller's signal and the VM's end come first if they do. */
+/**
+ * Waits for the command's end, then for all its output to have been passed on. The time-out is the command's alone: once it
+ * has ended, a slow reader of its output costs nothing but time. The caller's signal and the VM's end come first if they do.
+ */
 async function untilDone(
   vm: StartedVm,
   guest: GuestProcess,
@@ -103,38 +106,31 @@ async function untilDone(
   signal: AbortSignal | undefined,
 ): Promise<{ outcome: ExecOutcome | undefined; timedOut: boolean }> {
   let timedOut = false;
-  let killTimer: NodeJS.Timeout | undefined;
-  let giveUp!: (value: undefined) => void;
-  const givenUp = new Promise<undefined>((resolve) => (giveUp = resolve));
-  const stop = () => {
-    guest.cancel();
-    killTimer = setTimeout(() => giveUp(undefined), killGraceMs);
-  };
-  const timer = setTimeout(() => {
-    timedOut = true;
-    stop();
-  }, timeoutSeconds * 1000);
+  let timer: NodeJS.Timeout | undefined;
+  const givenUp = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => {
+      timedOut = true;
+      guest.cancel();
+      timer = setTimeout(() => resolve(undefined), killGraceMs);
+    }, timeoutSeconds * 1000);
+  });
   let onAbort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(cancelled(signal));
     signal?.addEventListener("abort", onAbort, { once: true });
     if (signal?.aborted) onAbort();
   });
-  const finished = (async () => {
-    const outcome = await guest.result;
-    await outputDone;
-    return outcome;
-  })();
-  finished.catch(() => {}); // when another cause came first
+  aborted.catch(() => {}); // when another cause came first
   try {
-    const outcome = await Promise.race([finished, givenUp, aborted]);
+    const outcome = await Promise.race([guest.result, givenUp, aborted]);
+    clearTimeout(timer);
+    if (outcome !== undefined) await Promise.race([outputDone, aborted]);
     return { outcome, timedOut };
   } catch (error) {
-    if (timedOut) return { outcome: undefined, timedOut };
+    if (timedOut && !signal?.aborted) return { outcome: undefined, timedOut };
     throw await lossReason(vm, error);
   } finally {
     clearTimeout(timer);
-    clearTimeout(killTimer);
     signal?.removeEventListener("abort", onAbort);
   }
 }

@@ -47,6 +47,23 @@ test("credit is given only as the reader takes bytes, and a reader that doesn't 
   channel.close();
 });
 
+test("a guest that sends and never reads is given no more credit than its side takes", async () => {
+  const { guest, channel } = await connected();
+  const command = channel.exec({ argv: ["yes"] });
+  guest.send(FrameType.STARTED, 1, u32(1));
+  await settled();
+  guest.stopReading();
+  command.stdout.resume();
+  // It follows the rules otherwise: it sends what it has credit for, as long as credit could have come.
+  const cause = channel.closed;
+  for (let i = 0; i < 6000; i++) {
+    guest.send(FrameType.DATA_1, 1, Buffer.alloc(65_536));
+    await settled();
+  }
+  expect(guest.unread()).toBeLessThan(20_000);
+  expect(await cause).toMatchObject({ code: "PROTOCOL" });
+});
+
 test("a destroyed output is drained to nowhere", async () => {
   const { guest, channel } = await connected();
   const command = channel.exec({ argv: ["yes"] });

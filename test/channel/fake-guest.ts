@@ -9,6 +9,7 @@ export class FakeGuest {
   readonly frames: Frame[] = [];
   onFrame: (frame: Frame) => void = () => {};
   readonly #decoder = new FrameDecoder(hostFrames);
+  #reads = true;
 
   constructor() {
     this.port = new Duplex({
@@ -19,9 +20,19 @@ export class FakeGuest {
           this.frames.push(frame);
           this.onFrame(frame);
         });
-        callback();
+        if (this.#reads) callback();
       },
     });
+  }
+
+  /** From now on nothing more is taken from the host. */
+  stopReading(): void {
+    this.#reads = false;
+  }
+
+  /** Bytes the host has written that were not taken. */
+  unread(): number {
+    return this.port.writableLength;
   }
 
   say(bytes: Uint8Array): void {

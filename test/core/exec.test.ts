@@ -1,0 +1,72 @@
+// Against a stand-in for the channel: what a guest does is told here, and nothing is booted.
+import { PassThrough, Readable, Writable } from "node:stream";
+import { expect, test } from "vitest";
+import { PyroError } from "../../src/base/error.js";
+import type { ExecOutcome, GuestProcess } from "../../src/channel/index.js";
+import { execInVm } from "../../src/core/exec.js";
+import type { StartedVm } from "../../src/core/start.js";
+
+const request = { command: ["x"], timeoutSeconds: 1, captureBytes: 1024 };
+const ended: ExecOutcome = { exitCode: 0, durationMs: 1, stdoutBytes: 0, stderrBytes: 0 };
+
+test("a slow reader does not turn a command that ended in time into one that timed out", async () => {
+  let passed = 0;
+  const slow = new Writable({
+    highWaterMark: 1,
+    write: (chunk: Buffer, _encoding, done) => {
+      passed += chunk.length;
+      setTimeout(done, 700);
+    },
+  });
+  const stdout = Readable.from([Buffer.alloc(1000), Buffer.alloc(1000), Buffer.alloc(1000)]);
+  const result = await execInVm(standIn({ stdout, result: Promise.resolve(ended) }), "debian:12", { ...request, stdout: slow });
+  expect(result).toMatchObject({ exitCode: 0, timedOut: false, stdoutBytes: 3000 });
+  expect(passed).toBe(3000);
+});
+
+test("a guest that does not even answer a kill is given up", async () => {
+  let cancels = 0;
+  const result = await execInVm(standIn({ result: new Promise(() => {}), cancel: () => cancels++ }), "debian:12", request);
+  expect(result).toMatchObject({ exitCode: 137, signal: "SIGKILL", timedOut: true });
+  expect(cancels).toBe(1);
+});
+
+test("the caller's signal ends the wait, for the command as for its output", async () => {
+  for (const result of [new Promise<ExecOutcome>(() => {}), Promise.resolve(ended)]) {
+    const controller = new AbortController();
+    const exec = execInVm(standIn({ result, stdout: new PassThrough() }), "debian:12", { ...request, timeoutSeconds: 60 }, { signal: controller.signal });
+    setTimeout(() => controller.abort(), 20);
+    await expect(exec).rejects.toMatchObject({ code: "CANCELLED" });
+  }
+});
+
+test.each([
+  [{ exitCode: 41, durationMs: 5, stdoutBytes: 0, stderrBytes: 0 }, { exitCode: 41 }],
+  [{ exitCode: 143, signal: 15, durationMs: 5, stdoutBytes: 0, stderrBytes: 0 }, { exitCode: 143, signal: "SIGTERM" }],
+  [{ failure: { errno: 2, stage: "exec", message: "x: not found" } }, { exitCode: 127, stderr: "pyro: x: not found\n" }],
+  [{ failure: { errno: 13, stage: "exec", message: "x: permission denied" } }, { exitCode: 126, stderr: "pyro: x: permission denied\n" }],
+  [{ failure: { errno: 8, stage: "exec", message: "x: no program" } }, { exitCode: 126, stderr: "pyro: x: no program\n" }],
+] as [ExecOutcome, object][])("%j", async (outcome, expected) => {
+  expect(await execInVm(standIn({ result: Promise.resolve(outcome) }), "debian:12", request)).toMatchObject(expected);
+});
+
+test("why a VM ended is the answer, not that its channel broke", async () => {
+  const lost = () => Promise.reject(new PyroError("GUEST_LOST", "gone"));
+  const exec = (reason: string) => execInVm(standIn({ result: lost(), exit: { reason, code: 1, signal: null, stderr: "why" } }), "debian:12", request);
+  await expect(exec("ttl")).rejects.toMatchObject({ code: "TIMEOUT" });
+  await expect(exec("guest")).rejects.toMatchObject({ code: "GUEST_LOST", hint: "The end of its console:\nlast words" });
+  await expect(exec("failed")).rejects.toMatchObject({ code: "VMM_EXITED", message: "QEMU ended while the command ran (status 1): why" });
+});
+
+function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cancel?: () => void; exit?: object }): StartedVm {
+  given.result.catch(() => {});
+  const guest: Partial<GuestProcess> = {
+    stdin: undefined,
+    stdout: given.stdout ?? Readable.from([]),
+    stderr: Readable.from([]),
+    result: given.result,
+    signal: () => {},
+    cancel: given.cancel ?? (() => {}),
+  };
+  return { vmId: "vm-test", accelerator: "tcg", bootMs: 1, channel: { exec: () => guest }, vm: { exited: given.exit === undefined ? new Promise(() => {}) : Promise.resolve(given.exit), console: () => "last words" } } as unknown as StartedVm;
+}
