@@ -20,7 +20,7 @@ import { readTar, type TarEntry } from "./tar.js";
 import { makeTemporary, removeTree } from "./temporary.js";
 
 /** What a guest needs to find its disks, its ports and its card; what these depend on comes with them. */
-export const wantedModules = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "virtio_balloon", "erofs", "overlay"] as const;
+export const wantedModules = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"] as const;
 
 /** A kernel in the store; all of it has been checked. */
 export interface Kernel {

@@ -38,7 +38,6 @@ export function bootCommand(stdio: Descriptors, spec: VmSpec, accelerator: Accel
     "-initrd", spec.initramfs,
     "-append", [...kernelArguments(tscKhz), ...(spec.kernelArguments ?? [])].join(" "),
     ...deviceWords,
-    ...(memory === undefined ? balloon : []),
   ];
 }
 
@@ -82,7 +81,12 @@ function kernelArguments(tsc: number): string[] {
   ];
 }
 
-/** The card has no back end: no network. It is there so that a guest looks the same with and without one. */
+/**
+ * The card has no back end: no network. It is there so that a guest looks the same with and without one.
+ *
+ * No balloon: QEMU gives memory back that is a file's by punching holes into the file, also if it is mapped privately, and it is the guest
+ * that says which. In a fork that would wipe the memory which all forks of a template have in common; seen with free-page reporting.
+ */
 function devices(stdio: Descriptors, spec: VmSpec, disks: Disks): string[] {
   return [
     "-chardev", `socket,id=monitor,fd=${monitorFd}`, "-mon", "chardev=monitor,mode=control",
@@ -92,12 +96,6 @@ function devices(stdio: Descriptors, spec: VmSpec, disks: Disks): string[] {
     "-device", "virtio-net-device,mac=52:54:00:70:79:72",
   ];
 }
-
-/**
- * Memory the guest no longer uses goes back to the host. Never where memory is a template's file: QEMU gives such memory back by
- * punching holes into the file, also if it is mapped privately. Any guest could then wipe the memory that all other forks have in common.
- */
-const balloon = ["-device", "virtio-balloon-device,free-page-reporting=on"];
 
 function ports(stdio: Descriptors, count: number): string[] {
   const args = ["-device", `virtio-serial-device,max_ports=${count + 1}`];
