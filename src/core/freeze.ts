@@ -7,9 +7,13 @@ import { bootDeadline, type Forking } from "../vmm/index.js";
 import type { TemplateRequest } from "./template.js";
 
 /** Part of a template's key: another warm-up makes another template. */
-export const warmUpVersion = "1";
+export const warmUpVersion = "2";
 
-/** What is run, in this order; what is not there in an environment does no harm. */
+/**
+ * What is run, in this order; what is not there in an environment does no harm. It takes the processor time of a fork up to the answer of
+ * `/bin/true` from 220 to 160 ms, of `sh -c true` from 240 to 180, of the login shell's `true` from 440 to 310 (TCG, medians of 7). Tried and
+ * left out, as it changed nothing: name look-ups (getent), ls, sync.
+ */
 const warmUp: readonly (readonly string[] | string)[] = [["/bin/true"], ["/bin/sh", "-c", "true"], "true"];
 
 /** For all of the warm-up; under emulation and load one command may take a second. */
@@ -31,6 +35,8 @@ export async function freezeWarm(forking: Forking, { environment, spec, accelera
 }
 
 async function warm(channel: Channel): Promise<void> {
+  // Every fork is told who it is in the same place of the same file.
+  await channel.identify({ vmId: "template", hostname: "template", machineId: "0".repeat(32) });
   for (const command of warmUp) {
     const begin = Date.now();
     const guest = channel.exec(typeof command === "string" ? { shell: command, stdin: false } : { argv: [...command], stdin: false });
