@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { Duplex } from "node:stream";
-import { PyroError, toPyroError } from "../base/error.js";
+import { PyroError, toPyroError, type ErrorCode } from "../base/error.js";
 import { checkSignal } from "../base/deadline.js";
 import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
@@ -57,6 +57,9 @@ const scratchMib = 10_240;
  */
 const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, stallCpuMs: 50 };
 
+/** Failures that a template may be the cause of; a full disk, say, is none. */
+const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST", "PROTOCOL", "TIMEOUT", "INTERNAL"]);
+
 export async function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   const { signal, onPhase } = options;
   const { environment, spec, choice } = await prepare(request, options);
@@ -70,7 +73,10 @@ export async function startVm(request: StartRequest, options: StartOptions = {})
       return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, begin, options);
     } catch (error) {
       checkSignal(signal);
-      await discardTemplate(template, toPyroError(error).message);
+      if (performance.now() - begin >= request.ttlSeconds * 1000) throw error; // it had its time
+      const { code, message } = toPyroError(error);
+      if (templatesFault.has(code)) await discardTemplate(template, message);
+      else log("no fork", { environment: environment.name, why: message });
     }
   }
   return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, begin, options);

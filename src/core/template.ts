@@ -1,9 +1,9 @@
 /** Frozen VMs that others are forked from: which one fits, made when, found how, thrown away why. */
 import { createHash } from "node:crypto";
-import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkSignal } from "../base/deadline.js";
-import { toPyroError } from "../base/error.js";
+import { PyroError, toPyroError } from "../base/error.js";
 import { takeLock, tryLock, type Lock } from "../base/lock.js";
 import { log } from "../base/log.js";
 import { cacheDirectory } from "../base/paths.js";
@@ -149,6 +149,7 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
   try {
     const found = await findTemplate(key); // somebody else may have made it while we waited
     if (found !== undefined) return { template: found, made: false };
+    await checkSpace(request.spec);
     options.onPhase?.({ phase: "template" });
     const begin = Date.now();
     const directory = places.making();
@@ -171,6 +172,17 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
   } finally {
     await lock.release();
   }
+}
+
+/** Known beforehand, as it costs a boot to find out, and every VM would do it again. */
+async function checkSpace({ memMib }: VmSpec): Promise<void> {
+  const neededMib = 128 + Math.ceil(memMib / 32); // what a booted guest has touched: 102 MiB of 1 GiB, 304 MiB of 8 GiB
+  const { bavail, bsize } = await statfs(places.templates());
+  const freeMib = Math.floor((bavail * bsize) / 1048576);
+  if (freeMib >= neededMib) return;
+  throw new PyroError("DISK_FULL", `A template takes about ${neededMib} MiB in ${places.templates()}, and ${freeMib} MiB are free there.`, {
+    hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
+  });
 }
 
 /** One for all templates: on a host that makes two at once, neither is ready sooner. */
