@@ -25,6 +25,7 @@ static void request_part(struct connection *connection, const struct frame *fram
 static void request(struct connection *connection, uint32_t id, const uint8_t *bytes, size_t length);
 static void answer(struct connection *connection, uint32_t id, const struct message *message);
 static void fail(struct connection *connection, uint32_t id, const char *stage, int error);
+static void identify(struct connection *connection, uint32_t id, const struct message *message);
 static void start(struct connection *connection, uint32_t id, const struct message *message);
 static const char *stream_frame(struct stream *stream, const struct frame *frame);
 static void fault(struct connection *connection, const char *why);
@@ -239,6 +240,7 @@ static void request(struct connection *connection, uint32_t id, const uint8_t *b
     case KIND_ENTROPY:
       error = add_entropy(fields[TAG_ENTROPY].bytes, fields[TAG_ENTROPY].length);
       break;
+    case KIND_IDENTIFY: identify(connection, id, &message); return;
     case KIND_PING: break;
     case KIND_POWER_OFF:
       power_off_wanted = true;
@@ -252,7 +254,7 @@ static void request(struct connection *connection, uint32_t id, const uint8_t *b
 static void answer(struct connection *connection, uint32_t id, const struct message *message) {
   uint8_t bytes[64];
   struct builder builder = {.bytes = bytes, .capacity = sizeof bytes};
-  if (message->kind == KIND_CLOCK) add_u64(&builder, TAG_CLOCK, (uint64_t)clock_ns());
+  if (message->kind == KIND_CLOCK || message->kind == KIND_IDENTIFY) add_u64(&builder, TAG_CLOCK, (uint64_t)clock_ns());
   if (message->kind == KIND_PING) add_u64(&builder, TAG_DURATION, (uint64_t)now_ns());
   add_end(&builder);
   output_frame(&connection->output, FRAME_RESULT, id, builder.bytes, builder.length);
@@ -269,21 +271,27 @@ static void fail(struct connection *connection, uint32_t id, const char *stage, 
   output_frame(&connection->output, FRAME_RESULT, id, builder.bytes, builder.length);
 }
 
-static void start(struct connection *connection, uint32_t id, const struct message *message) {
+// All of it before the next request is looked at, so a host need not wait for the answer. No child: what a fork costs comes before
+// every VM's first command.
+static void identify(struct connection *connection, uint32_t id, const struct message *message) {
   const struct field *fields = message->fields;
-  int error = 0;
   const char *stage = "hostname";
-  if (message->kind == KIND_IDENTIFY) {
-    error = set_hostname(fields[TAG_HOSTNAME].bytes, fields[TAG_HOSTNAME].length);
-    if (error == 0) stage = "clock", error = set_clock((int64_t)get_u64(fields[TAG_CLOCK].bytes));
-    if (error == 0) stage = "entropy", error = add_entropy(fields[TAG_ENTROPY].bytes, fields[TAG_ENTROPY].length);
-  }
-  struct stream *stream = error == 0 ? stream_start(id, message, &error, &stage) : NULL;
+  int error = set_hostname(fields[TAG_HOSTNAME].bytes, fields[TAG_HOSTNAME].length);
+  if (error == 0) stage = "clock", error = set_clock((int64_t)get_u64(fields[TAG_CLOCK].bytes));
+  if (error == 0) stage = "entropy", error = add_entropy(fields[TAG_ENTROPY].bytes, fields[TAG_ENTROPY].length);
+  if (error == 0) stage = "machine-id", error = set_machine_id(fields[TAG_MACHINE_ID].bytes);
+  if (error != 0) fail(connection, id, stage, error);
+  else answer(connection, id, message);
+}
+
+static void start(struct connection *connection, uint32_t id, const struct message *message) {
+  int error = 0;
+  const char *stage;
+  struct stream *stream = stream_start(id, message, &error, &stage);
   if (stream == NULL) {
     fail(connection, id, stage, error);
     return;
   }
-  stream->clock_ns = clock_ns();
   connection->streams[connection->stream_count++] = stream;
 }
 

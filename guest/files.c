@@ -1,4 +1,4 @@
-// READ_FILE, WRITE_FILE, STAT, LIST and the file part of IDENTIFY, each in a child of its own: content goes through the pipes 0 and 1,
+// READ_FILE, WRITE_FILE, STAT and LIST, each in a child of its own: content goes through the pipes 0 and 1,
 // the outcome through CHILD_REPORT.
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +30,6 @@ _Noreturn static void read_file(const struct message *message);
 _Noreturn static void write_file(const struct message *message);
 _Noreturn static void stat_file(const struct message *message);
 _Noreturn static void list_directory(const struct message *message);
-_Noreturn static void write_machine_id(const struct message *message);
 _Noreturn static void done(void);
 static void put(const uint8_t *bytes, size_t length);
 static void put_stat(uint8_t record[48], const struct stat *info);
@@ -43,7 +42,6 @@ void run_file_request(const struct message *message) {
     case KIND_WRITE_FILE: write_file(message);
     case KIND_STAT: stat_file(message);
     case KIND_LIST: list_directory(message);
-    case KIND_IDENTIFY: write_machine_id(message);
     default: _exit(70);
   }
 }
@@ -161,20 +159,6 @@ static void list_directory(const struct message *message) {
 }
 
 // Only the file; host name, clock and entropy are set by PID 1 itself. A machine id that is a link or anything but a file is the image's own affair.
-static void write_machine_id(const struct message *message) {
-  const char *path = "/etc/machine-id";
-  struct stat info;
-  bool exists = lstat(path, &info) == 0;
-  if (exists && !S_ISREG(info.st_mode)) done();
-  if (!exists) mkdir("/etc", 0755);
-  char text[34];
-  memcpy(text, message->fields[TAG_MACHINE_ID].bytes, 32);
-  text[32] = '\n';
-  int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0444);
-  if (fd < 0 || write(fd, text, 33) != 33) report_error("write", errno, "");
-  done();
-}
-
 static void done(void) {
   uint8_t bytes[8];
   struct builder nothing = {.bytes = bytes, .capacity = sizeof bytes};

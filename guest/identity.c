@@ -6,12 +6,39 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#define MACHINE_ID "/etc/machine-id"
+
+static int machine_id_fd = -1;
+
+#ifdef PYRO_HOSTED
+void identity_open(void) {}
+#else
 static int random_fd = -1;
 
-void identity_open(void) { random_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC); }
+// What the image has there may be anything: only a plain file is written to.
+void identity_open(void) {
+  random_fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+  struct stat info;
+  if (lstat(MACHINE_ID, &info) == 0 && !S_ISREG(info.st_mode)) return;
+  machine_id_fd = open(MACHINE_ID, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0444);
+}
+#endif
+
+void identity_close(void) {
+  if (machine_id_fd >= 0) close(machine_id_fd);
+  machine_id_fd = -1;
+}
+
+int set_machine_id(const void *digits) {
+  char text[33];
+  memcpy(text, digits, 32);
+  text[32] = '\n';
+  return machine_id_fd < 0 || pwrite(machine_id_fd, text, sizeof text, 0) == (ssize_t)sizeof text ? 0 : errno;
+}
 
 #ifdef PYRO_HOSTED
 // The test build runs on the host and leaves its clock, name and randomness alone.

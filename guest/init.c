@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "identity.h"
 #include "log.h"
 #include "modules.h"
 #include "mounts.h"
@@ -103,6 +104,7 @@ void power_off(void) {
   if (getpid() != 1) _exit(70);
   kill(-1, SIGKILL);
   sync();
+  identity_close();
   // Nothing writes any more; a disk that can't become read-only is synced all the same.
   root_seal();
   reboot(RB_POWER_OFF);

@@ -22,7 +22,7 @@ struct child {
   int cgroup_fd;
 };
 
-// Forks a child that serves this request (EXEC, READ_FILE, WRITE_FILE, STAT, LIST, IDENTIFY). 0, or an errno with the stage.
+// Forks a child that serves this request (EXEC, READ_FILE, WRITE_FILE, STAT, LIST). 0, or an errno with the stage.
 int spawn(struct child *child, const struct message *message, const char **stage);
 
 // Run in the child; they write a report and end.

@@ -224,7 +224,6 @@ static void send_result(struct stream *stream, struct output *output) {
     memcpy(bytes, stream->report_bytes, stream->report_length - 1);
     builder.length = stream->report_length - 1;
     if (reads && !failed) add_u64(&builder, TAG_BYTES_1, stream->outputs[0].bytes);
-    if (stream->kind == KIND_IDENTIFY && !failed) add_u64(&builder, TAG_CLOCK, (uint64_t)stream->clock_ns);
   } else {
     if (reads && stream->outputs[0].bytes > 0) send_ends(stream, output);
     int error = stream->cancelled ? ECANCELED : EIO;

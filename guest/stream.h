@@ -29,7 +29,6 @@ struct stream {
   int64_t started_ns, ended_ns;
   uint32_t cgroup;
   int cgroup_fd;
-  int64_t clock_ns;  // IDENTIFY
 
   struct source report;
   bool reported;

@@ -21,6 +21,12 @@ export const settings = {
   debianMirror: () => read("PYRO_DEBIAN_MIRROR") ?? "http://deb.debian.org/debian",
   /** `PYRO_DEBIAN_SECURITY_MIRROR`: where Debian's security updates come from. */
   debianSecurityMirror: () => read("PYRO_DEBIAN_SECURITY_MIRROR") ?? "http://deb.debian.org/debian-security",
+  /** `PYRO_TEMPLATE_MAX_AGE_SECONDS`: an older template is made anew; 0 makes none and boots every VM. Default a day. */
+  templateMaxAgeSeconds(): number {
+    const value = read("PYRO_TEMPLATE_MAX_AGE_SECONDS") ?? "86400";
+    if (!/^[0-9]{1,9}$/.test(value)) throw new PyroError("INVALID_ARGUMENT", `PYRO_TEMPLATE_MAX_AGE_SECONDS is "${value}"; it is a whole number from 0 to 999999999.`, { hint: "Unset it for a day, or set it to 0 to boot every VM." });
+    return Number(value);
+  },
   /** `SOURCE_DATE_EPOCH`: seconds since 1970; times in images that are made are clamped to it. */
   sourceDateEpoch(): number | undefined {
     const value = read("SOURCE_DATE_EPOCH");

@@ -1,4 +1,4 @@
-import type { PullProgress } from "../core/index.js";
+import type { Phase, PullProgress } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
 let lastPhase = "";
@@ -8,7 +8,7 @@ let lastMessage = "";
  * Shows one event of a pull: a line when a phase begins or has something new to say; in a terminal the events between replace
  * each other, elsewhere they are not shown.
  */
-export function pullLine(output: Output, verb: "run" | "pull", progress: PullProgress): void {
+export function pullLine(output: Output, verb: "run" | "pull" | "warm", progress: PullProgress): void {
   const { phase, environment, message, doneBytes, totalBytes } = progress;
   const amount = doneBytes === undefined ? "" : totalBytes === undefined ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
   const head = `[${verb}] phase=${phase} environment=${environment}`;
@@ -19,3 +19,18 @@ export function pullLine(output: Output, verb: "run" | "pull", progress: PullPro
   }
   if (amount !== "") output.status(`${head} ${amount}`);
 }
+
+/** Shows one step towards a VM. The line of `exec` and `start` say that of the verb they belong to. */
+export function phaseLine(output: Output, verb: "run" | "pull" | "warm", environment: string, phase: Phase): void {
+  if (phase.phase === "pull") return pullLine(output, verb, phase.progress);
+  const message = messages[phase.phase];
+  output.line(`[${verb}] phase=${phase.phase} environment=${environment}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
+}
+
+const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {
+  probe: "trying whether a guest runs under KVM; done once",
+  template: "booting and freezing a VM, for this and later ones to be forked from",
+  waiting: "another process is at work on the templates",
+  start: undefined,
+  exec: undefined,
+};

@@ -25,7 +25,7 @@ interface CommandModule {
 /** Every command, in the order of the help. A new verb is a line here and a file in `commands/`. */
 const commands: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
   run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
-  env: { summary: "list, pull, inspect and prune environments", load: () => import("./commands/env.js") },
+  env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
 };
 
@@ -130,4 +130,4 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
 }
 
 const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--help", "--version"];
-const subcommands = ["list", "pull", "inspect", "prune"];
+const subcommands = ["list", "pull", "warm", "inspect", "prune"];

@@ -99,7 +99,7 @@ async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg
   options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
   const vm = await startVm(
     { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 },
-    options.signal === undefined ? {} : { signal: options.signal },
+    { cold: true, ...(options.signal !== undefined && { signal: options.signal }) },
   );
   try {
     const result = await execInVm(vm, environment.name, { command: ["/bin/true"], timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.min }, options);

@@ -2,13 +2,13 @@
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
 export type { Command, ExecResult } from "./exec.js";
 export type { Phase } from "./start.js";
-export { diagnose, type DoctorCheck, type DoctorOptions, type DoctorReport } from "./doctor.js";
+export type { DoctorCheck, DoctorOptions, DoctorReport } from "./doctor.js";
+export const diagnose: typeof import("./doctor.js").diagnose = async (...args) => (await import("./doctor.js")).diagnose(...args); // loaded when it is needed
 export { limits } from "./limits.js";
+export { pruneEnvironments, pullEnvironment, warmEnvironment, type WarmRequest, type WarmResult } from "./environments.js";
 export {
   listEnvironments,
   inspectEnvironment,
-  pullEnvironment,
-  pruneEnvironments,
   type Environment,
   type EnvironmentDetails,
   type PullProgress,

@@ -1,20 +1,25 @@
-/** From a name to a VM that answers: environment, accelerator, QEMU, hello, identity. Cold; a fork will take its place where there is a template. */
+/** From a name to a VM that answers: environment, accelerator, a fork of a frozen VM (or, where that fails, a boot), hello, identity. */
 import { randomBytes } from "node:crypto";
 import { performance } from "node:perf_hooks";
 import type { Duplex } from "node:stream";
-import { PyroError } from "../base/error.js";
+import { PyroError, toPyroError, type ErrorCode } from "../base/error.js";
 import { checkSignal } from "../base/deadline.js";
 import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
 import { openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type PullProgress } from "../environments/index.js";
-import { bootDeadline, chooseAccelerator, startVm as startVmm, type AcceleratorChoice, type RunningVm } from "../vmm/index.js";
+import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmSpec } from "../vmm/index.js";
 import { connectChannel, type Channel } from "../channel/index.js";
+import { discardTemplate, findOrMakeTemplate } from "./template.js";
 
 /** What happens between the call and the command, for whoever shows it. */
 export type Phase =
   | { phase: "pull"; progress: PullProgress }
   | { phase: "probe" }
+  /** Another process makes the template that is needed. */
+  | { phase: "waiting" }
+  /** A VM is booted and frozen, for this and later ones to be forked from. */
+  | { phase: "template" }
   | { phase: "start"; accelerator: "kvm" | "tcg"; kvmReason?: string }
   | { phase: "exec"; bootMs: number };
 
@@ -27,6 +32,8 @@ export interface StartRequest {
 
 export interface StartOptions {
   signal?: AbortSignal;
+  /** Boots, and neither uses nor makes a template. */
+  cold?: boolean;
   onPhase?: (phase: Phase) => void;
 }
 
@@ -44,31 +51,61 @@ export interface StartedVm {
 /** The scratch disk's size where nothing else is asked for, MiB; sparse, so it costs what the guest writes. */
 const scratchMib = 10_240;
 
+/**
+ * How long a fork may take to say hello. It needs a fifth of a second of processor time; one that uses seconds of it without an
+ * answer goes on from a damaged template.
+ */
+const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, stallCpuMs: 50 };
+
+/** Failures that a template may be the cause of; a full disk, say, is none. */
+const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST", "PROTOCOL", "TIMEOUT", "INTERNAL"]);
+
 export async function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   const { signal, onPhase } = options;
-  const environment = await openOrPull(request.environment, options);
-  const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib), accelerate(environment, options)]);
+  const { environment, spec, choice } = await prepare(request, options);
+  const template = options.cold ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
   checkSignal(signal);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
-
   const begin = performance.now();
-  const vm = await startVmm(
-    {
-      vcpuCount: request.vcpuCount,
-      memMib: request.memMib,
-      kernel: environment.kernel,
-      initramfs: environment.initramfs,
-      rootDisk: environment.rootDisk,
-      scratchBase,
-      temporaryDirectory: cacheDirectory(),
-      ttlSeconds: request.ttlSeconds,
-      lockShared: [environment.lockFile],
-    },
-    { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) },
-  );
+  if (template !== undefined) {
+    try {
+      const forked = { ...spec, lockShared: [...(spec.lockShared ?? []), template.lockFile] };
+      return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, begin, options);
+    } catch (error) {
+      checkSignal(signal);
+      if (performance.now() - begin >= request.ttlSeconds * 1000) throw error; // it had its time
+      const { code, message } = toPyroError(error);
+      if (templatesFault.has(code)) await discardTemplate(template, message);
+      else log("no fork", { environment: environment.name, why: message });
+    }
+  }
+  return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, begin, options);
+}
+
+/** All that a VM is started from, whether it is booted or forked. */
+export async function prepare(request: StartRequest, options: StartOptions = {}): Promise<{ environment: OpenEnvironment; spec: VmSpec; choice: AcceleratorChoice }> {
+  const environment = await openOrPull(request.environment, options);
+  const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib), accelerate(environment, options)]);
+  const spec: VmSpec = {
+    vcpuCount: request.vcpuCount,
+    memMib: request.memMib,
+    kernel: environment.kernel,
+    initramfs: environment.initramfs,
+    rootDisk: environment.rootDisk,
+    scratchBase,
+    temporaryDirectory: cacheDirectory(),
+    ttlSeconds: request.ttlSeconds,
+    lockShared: [environment.lockFile],
+  };
+  return { environment, spec, choice };
+}
+
+/** Waits for the hello and makes the guest itself. */
+async function answering(start: () => Promise<RunningVm>, limits: BootLimits, begin: number, { signal, onPhase }: StartOptions): Promise<StartedVm> {
+  const vm = await start();
   const vmId = newVmId();
   try {
-    const channel = await bootDeadline(vm, (abort) => connectChannel(vm.ports[0]!, { fresh: true, signal: abort }), signal);
+    const channel = await bootDeadline(vm, (abort) => connectChannel(vm.ports[0]!, { fresh: true, signal: abort }), signal, limits);
     await channel.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });

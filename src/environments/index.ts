@@ -2,8 +2,12 @@
 export type { Environment, EnvironmentDetails } from "./environment.js";
 export { listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
 export { openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";
-export { pullEnvironment, type PullOptions } from "./pull.js";
+export type { PullOptions } from "./pull.js";
 export type { PullPhase, PullProgress } from "./progress.js";
-export { pruneEnvironments, type PruneOptions, type PruneResult } from "./prune.js";
+export type { PruneOptions, PruneResult } from "./prune.js";
 export { scratchDisk } from "./scratch.js";
-export { checkBuilder } from "./sources/debian.js";
+
+// Making and removing environments is most of the code in here and is rarely done: loaded when it is, so that every `run` starts sooner.
+export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async (...args) => (await import("./pull.js")).pullEnvironment(...args);
+export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async (...args) => (await import("./prune.js")).pruneEnvironments(...args);
+export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();

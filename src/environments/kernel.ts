@@ -5,7 +5,6 @@ import { syncDirectory } from "../base/atomic.js";
 import { PyroError } from "../base/error.js";
 import { takeLock } from "../base/lock.js";
 import { hostArchitecture } from "../base/paths.js";
-import { settings } from "../base/settings.js";
 import { aptError } from "./apt-error.js";
 import type { Archive } from "./apt.js";
 import { findPayload, maxVmlinuxBytes, maxVmlinuzBytes } from "./bzimage.js";
@@ -15,6 +14,7 @@ import { kernelIdPattern } from "./manifest.js";
 import { moduleLimits, moduleName, orderModules, readModuleInfo, type ModuleInfo } from "./modules.js";
 import { makePrivate, places } from "./places.js";
 import type { Reporter } from "./progress.js";
+import { directoryHint, directorySource } from "./kernel-source.js";
 import { readRecord } from "./record.js";
 import { readTar, type TarEntry } from "./tar.js";
 import { makeTemporary, removeTree } from "./temporary.js";
@@ -34,26 +34,6 @@ export interface Kernel {
   vmlinux: { path: string; sizeBytes: number; digest: string };
   modules: { name: string; path: string; sizeBytes: number; digest: string }[];
 }
-
-/** Whether `source` is where kernels come from as things are set now, and is as it was. */
-export async function isWantedKernelSource(source: string): Promise<boolean> {
-  const directory = settings.kernelDirectory();
-  return directory === undefined ? !source.startsWith("directory:") : source === (await directorySource(directory));
-}
-
-/** A kernel directory's path and state: another state when a file in it is another one. */
-async function directorySource(path: string): Promise<string> {
-  const present = await readdir(path).catch((cause: unknown) => {
-    throw new PyroError("ENVIRONMENT_INVALID", `The kernel directory ${path} can't be read.`, { hint: directoryHint, cause });
-  });
-  const modules = present.includes("modules") ? (await readdir(join(path, "modules"))).map((each) => join("modules", each)) : [];
-  if (modules.length > 4096) throw new PyroError("ENVIRONMENT_INVALID", `There are ${modules.length} files in ${path}/modules; at most 4096 are allowed.`);
-  const files = [...present.filter((each) => each === "vmlinux" || each === "vmlinuz"), ...modules].sort();
-  const stats = await Promise.all(files.map(async (each) => ({ each, ...(await stat(join(path, each), { bigint: true })) })));
-  return `directory:${path}#${digestOf(stats.map(({ each, ino, size, mtimeNs }) => `${each} ${ino} ${size} ${mtimeNs}\n`).join("")).slice(7, 23)}`;
-}
-
-const directoryHint = "PYRO_KERNEL_DIR names a directory with vmlinux (or vmlinuz) and modules/ with *.ko files.";
 
 /**
  * Debian's newest cloud kernel in the store: fetched if it isn't there or is damaged. Throws REGISTRY, ENVIRONMENT_INVALID,

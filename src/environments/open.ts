@@ -7,10 +7,9 @@ import { takeLock } from "../base/lock.js";
 import { nativeProgram } from "../base/paths.js";
 import { findEntry } from "./catalog.js";
 import { digestOf } from "./digest.js";
-import { findKernel, isWantedKernelSource } from "./kernel.js";
+import { isWantedKernelSource } from "./kernel-source.js";
 import type { Manifest } from "./manifest.js";
 import { places } from "./places.js";
-import { packInitramfs } from "./pull.js";
 import { findInstalled, lockFileOf, replaceInitramfs, type Installed } from "./store.js";
 
 export interface OpenOptions {
@@ -57,6 +56,7 @@ async function withOurGuest(name: string, installed: Installed, { signal, onWait
   const guestProgram = await readFile(nativeProgram("pyro-guest"));
   const guestDigest = digestOf(guestProgram);
   if (installed.manifest.guestDigest === guestDigest) return installed;
+  const [{ findKernel }, { packInitramfs }] = await Promise.all([import("./kernel.js"), import("./pull.js")]); // half of this folder, needed once
   const waiting = { ...(signal === undefined ? {} : { signal }), onWait: () => onWait?.("another process is at work on the environments") };
   const storeLock = await takeLock(places.storeLock(), { ...waiting, shared: true });
   try {

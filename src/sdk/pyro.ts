@@ -4,12 +4,15 @@ import {
   pruneEnvironments,
   pullEnvironment,
   runInVm,
+  warmEnvironment,
   type Environment,
   type EnvironmentDetails,
   type ExecResult,
   type Phase,
   type PullProgress,
   type RunRequest,
+  type WarmRequest,
+  type WarmResult,
 } from "../core/index.js";
 
 export interface PullOptions {
@@ -43,18 +46,26 @@ export class Pyro {
     return pullEnvironment(environment, options);
   }
 
+  /**
+   * Boots and freezes a VM of this environment and size, so that the first one starts as fast as all others; does nothing where that was done.
+   * Throws NOT_FOUND, INVALID_ARGUMENT, BOOT_FAILED, DISK_FULL, UNSUPPORTED.
+   */
+  async warmEnvironment(request: WarmRequest, options: { signal?: AbortSignal; onPhase?: (phase: Phase) => void } = {}): Promise<WarmResult> {
+    return warmEnvironment(request, options);
+  }
+
   /** What an environment is made of: kernel, files, digests, packages. Throws NOT_FOUND. */
   async inspectEnvironment(environment: string): Promise<EnvironmentDetails> {
     return inspectEnvironment(environment);
   }
 
-  /** Removes what no name refers to any more and what broke off; never what a VM uses. */
+  /** Removes what no name refers to any more, templates that nothing can be forked from any more, and what broke off; never what a VM uses. */
   async pruneEnvironments(): Promise<{ removed: string[]; reclaimedBytes: number }> {
     return pruneEnvironments();
   }
 
   /**
-   * Boots a VM, runs one command in it and ends it, whatever happens. Pulls the environment if it is not installed.
+   * Starts a VM (a fork of a frozen one where it can be), runs one command in it and ends it, whatever happens. Pulls the environment if it is not installed.
    * Throws BOOT_FAILED, HOST_MISSING, INVALID_ARGUMENT, NOT_FOUND, CANCELLED (by `signal`).
    */
   async runInVm(options: RunInVmOptions): Promise<ExecResult> {

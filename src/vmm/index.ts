@@ -1,7 +1,7 @@
 /** Virtual machines. The table of monitors is here; a new one is a file in `backends/` and a line. */
 import { qemu } from "./backends/qemu.js";
 import { choose, type AcceleratorChoice, type AcceleratorOptions } from "./accelerator.js";
-import type { Accelerator, Backend, RunningVm, VmmVersion, VmSpec } from "./vmm.js";
+import type { Accelerator, Backend, Forking, RunningVm, VmmVersion, VmSpec } from "./vmm.js";
 
 const backends: readonly [Backend, ...Backend[]] = [qemu];
 
@@ -12,6 +12,9 @@ const backend = backends[0];
 export function startVm(spec: VmSpec, options: { accelerator: Accelerator; signal?: AbortSignal }): Promise<RunningVm> {
   return backend.start(spec, options.accelerator, options.signal);
 }
+
+/** How VMs start from a frozen one; undefined where the monitor can't do that. */
+export const forking: Forking | undefined = backend.forking;
 
 /** Throws HOST_MISSING when it is not installed. Starts no process when it has not changed since it was last asked. */
 export function qemuVersion(signal?: AbortSignal): Promise<VmmVersion> {
@@ -26,4 +29,4 @@ export function chooseAccelerator(options: AcceleratorOptions): Promise<Accelera
 export { inspectKvm, type AcceleratorChoice, type AcceleratorOptions, type KvmAccess, type KvmVerdict } from "./accelerator.js";
 export { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
 export { harmless } from "./console.js";
-export type { Accelerator, RunningVm, VmExit, VmmVersion, VmProgress, VmSpec } from "./vmm.js";
+export type { Accelerator, Forking, FreezableVm, RunningVm, VmExit, VmmVersion, VmProgress, VmSpec } from "./vmm.js";

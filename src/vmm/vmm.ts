@@ -66,9 +66,32 @@ export interface VmmVersion {
   build: string;
 }
 
-/** One monitor. A rare ability (freezing, forking) will be an optional method: absent where there is none. */
+/** A VM of which memory and disk are in files, so that others can go on from where it is. */
+export interface FreezableVm extends RunningVm {
+  /**
+   * Ends the VM; what is in its directory then is a template. Nobody may have the host's side of a port closed before, or be in the middle of
+   * a frame: forks find their ports as they were. Rejects with VMM_EXITED, INTERNAL, PROTOCOL, TIMEOUT or what the file system says; the VM is gone then, too.
+   */
+  freeze(): Promise<void>;
+}
+
+/** Starting VMs from the frozen state of another one. A template is a directory; what is in it is the monitor's own business. */
+export interface Forking {
+  /** Differs whenever every template of this host is useless: another monitor, another boot of the host. */
+  host(): Promise<string>;
+  /** Differs whenever a template of this machine is of no use to the other: all that shapes it but the content of its disks and its kernel. */
+  machine(spec: VmSpec, accelerator: Accelerator): Promise<string>;
+  /** Boots a VM whose memory and scratch disk are files in `directory`. */
+  startTemplate(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<FreezableVm>;
+  /** A VM of its own that goes on where the template was frozen. `spec` is the template's, but for what no guest sees. */
+  fork(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<RunningVm>;
+}
+
+/** One monitor. */
 export interface Backend {
   readonly name: string;
   version(signal?: AbortSignal): Promise<VmmVersion>;
   start(spec: VmSpec, accelerator: Accelerator, signal?: AbortSignal): Promise<RunningVm>;
+  /** A rare ability; absent where there is none. */
+  readonly forking?: Forking;
 }

@@ -21,7 +21,7 @@ test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
   expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "doctor", "help"]);
-  expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "inspect", "prune", "help"]);
+  expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|warm|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "help"]);
 });
 
 test("flags of run", () => {

@@ -5,7 +5,7 @@ test("what `import … from \"pyro-mcp\"` gives", async () => {
   const sdk = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as Record<string, unknown>;
   expect(Object.keys(sdk).sort()).toEqual(["Pyro", "PyroError", "errorCodes"]);
   const prototype = (sdk["Pyro"] as { prototype: object }).prototype;
-  expect(Object.getOwnPropertyNames(prototype).sort()).toEqual(["constructor", "inspectEnvironment", "listEnvironments", "pruneEnvironments", "pullEnvironment", "runInVm"]);
+  expect(Object.getOwnPropertyNames(prototype).sort()).toEqual(["constructor", "inspectEnvironment", "listEnvironments", "pruneEnvironments", "pullEnvironment", "runInVm", "warmEnvironment"]);
 });
 
 test("the closed set of error codes", async () => {

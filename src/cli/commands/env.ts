@@ -1,7 +1,8 @@
 import type { Command as Program } from "commander";
 import { printJson } from "../../base/json.js";
-import { inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment } from "../../core/index.js";
-import { pullLine } from "../phases.js";
+import { inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment, warmEnvironment } from "../../core/index.js";
+import { limitOption } from "../options.js";
+import { phaseLine, pullLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
 
@@ -11,7 +12,7 @@ interface JsonFlag {
 
 export function define(program: Program, context: CommandContext): void {
   const { output } = context;
-  const env = program.command("env").summary("list, pull, inspect and prune environments").description("Environments: what a VM boots from.");
+  const env = program.command("env").summary("list, pull, warm, inspect and prune environments").description("Environments: what a VM boots from.");
 
   env
     .command("list")
@@ -35,11 +36,26 @@ export function define(program: Program, context: CommandContext): void {
       const environment = await pullEnvironment(name, {
         signal: context.interrupts.signal,
         ...(flags.force && { force: true }),
-        ...(flags.json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress) }),
+        ...(flags.json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress), onPhase: (phase) => phaseLine(output, "pull", name, phase) }),
       });
       if (flags.json) return output.result(printJson(environment));
       output.line(`[pull] phase=done environment=${name}`);
       output.result(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)], ["source", environment.source ?? "-"]]));
+    });
+
+  env
+    .command("warm")
+    .description("boot and freeze a VM ahead, so that the first one of this size starts as fast as all others")
+    .argument("<environment>", "name, see `pyro env list`")
+    .addOption(limitOption("--vcpu-count <n>", "virtual processors", "vcpuCount"))
+    .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
+    .option("--json", "print JSON")
+    .addHelpText("after", "\nExample:\n  pyro env warm debian:12-build --vcpu-count 2 --mem-mib 4096")
+    .action(async (name: string, flags: JsonFlag & { vcpuCount?: number; memMib?: number }) => {
+      const { json, ...size } = flags;
+      const warm = await warmEnvironment({ environment: name, ...size }, { signal: context.interrupts.signal, ...(json ? {} : { onPhase: (phase) => phaseLine(output, "warm", name, phase) }) });
+      if (json) return output.result(printJson(warm));
+      output.line(`[warm] phase=done environment=${name} vcpu_count=${warm.vcpuCount} mem_mib=${warm.memMib} made=${warm.made}`);
     });
 
   env
@@ -69,7 +85,7 @@ export function define(program: Program, context: CommandContext): void {
 
   env
     .command("prune")
-    .description("remove what is no longer used: replaced and broken environments, what a crash left")
+    .description("remove what is no longer used: replaced and broken environments, templates that nothing can be forked from any more, what a crash left")
     .option("--json", "print JSON")
     .action(async (flags: JsonFlag) => {
       const { removed, reclaimedBytes } = await pruneEnvironments();

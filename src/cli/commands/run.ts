@@ -3,7 +3,7 @@ import { PyroError } from "../../base/error.js";
 import { printJson } from "../../base/json.js";
 import { limits, runInVm, type ExecResult, type Phase } from "../../core/index.js";
 import { limitOption } from "../options.js";
-import { pullLine } from "../phases.js";
+import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 
 interface RunFlags {
@@ -56,11 +56,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   const { output, interrupts } = context;
   const ownLines = flags.json !== true && flags.quiet !== true;
   const onPhase = (phase: Phase) => {
-    if (!ownLines) return;
-    if (phase.phase === "pull") return pullLine(output, "run", phase.progress);
-    if (phase.phase === "probe") return output.line(`[run] phase=probe environment=${environment} message="trying whether a guest runs under KVM; done once"`);
-    if (phase.phase === "start") return output.line(`[run] phase=start environment=${environment}`);
-    output.line(`[run] phase=exec environment=${environment}`);
+    if (ownLines) phaseLine(output, "run", environment, phase);
   };
   const { json, quiet: _quiet, ...request } = flags;
   // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.

@@ -1,0 +1,79 @@
+// Many forks: memory of each, all at once, and what a warm VM adds to a command's own time. Numbers of VMs by VMS and BURST.
+import { readFileSync } from "node:fs";
+import { execInVm } from "../dist/core/exec.js";
+import { startVm } from "../dist/core/start.js";
+import { Pyro } from "../dist/index.js";
+import { median } from "./statistics.mjs";
+
+const name = "debian:12";
+const held = Number(process.env.VMS ?? 50);
+const burst = Number(process.env.BURST ?? 32);
+const size = { environment: name, vcpuCount: 1, memMib: 1024, ttlSeconds: 600 };
+const pyro = new Pyro();
+await pyro.warmEnvironment({ environment: name });
+
+await memory();
+await atOnce();
+await warmExec();
+
+async function memory() {
+  const vms = [];
+  try {
+    const begin = performance.now();
+    for (let n = 0; n < held; n += 4) vms.push(...(await Promise.all(Array.from({ length: Math.min(4, held - n) }, () => startVm(size)))));
+    console.log(`${held} forks of 1 GiB held at once, started four at a time: ${((performance.now() - begin) / 1000).toFixed(1)} s`);
+    report("idle, PSS of each", vms, 28);
+    for (let n = 0; n < held; n += 4) await Promise.all(vms.slice(n, n + 4).map((vm) => exec(vm, ["/bin/true"])));
+    report("after /bin/true, PSS of each", vms, 42);
+  } finally {
+    await Promise.all(vms.map((vm) => vm.end()));
+  }
+}
+
+function report(what, vms, goalMb) {
+  const rolls = vms.map((vm) => rollup(vm.vm.pid));
+  const mb = (key) => rolls.map((roll) => roll[key] / 1000);
+  const pss = mb("Pss");
+  console.log(`${what}: median ${median(pss).toFixed(1)} MB, most ${Math.max(...pss).toFixed(1)} MB; goal: at most ${goalMb} MB (private ${(median(mb("Private_Dirty")) + median(mb("Private_Clean"))).toFixed(1)}, share of what is shared ${(median(pss) - median(mb("Private_Dirty")) - median(mb("Private_Clean"))).toFixed(1)})`);
+}
+
+/** kB by name, of the QEMU below a keeper (proc(5), smaps_rollup). */
+function rollup(keeper) {
+  const qemu = readFileSync(`/proc/${keeper}/task/${keeper}/children`, "latin1").trim().split(" ")[0];
+  return Object.fromEntries([...readFileSync(`/proc/${qemu}/smaps_rollup`, "latin1").matchAll(/^(\w+):\s+(\d+) kB/gm)].map(([, key, value]) => [key, Number(value) * 1.024]));
+}
+
+async function atOnce() {
+  const begin = performance.now();
+  const results = await Promise.allSettled(Array.from({ length: burst }, () => pyro.runInVm({ environment: name, command: ["/bin/true"], timeoutSeconds: 120 })));
+  const seconds = (performance.now() - begin) / 1000;
+  const failed = results.filter((each) => each.status === "rejected" || each.value.exitCode !== 0);
+  console.log(`${burst} runs of /bin/true at once: ${seconds.toFixed(1)} s, ${(burst / seconds).toFixed(1)} VMs per second, ${failed.length} failed; goal: none`);
+}
+
+async function warmExec() {
+  const vm = await startVm(size);
+  try {
+    const added = [];
+    for (let n = 0; n < 220; n++) {
+      const begin = performance.now();
+      const { outcome } = await guestExec(vm);
+      if (n >= 20) added.push(performance.now() - begin - outcome.durationMs);
+    }
+    added.sort((a, b) => a - b);
+    console.log(`warm exec of /bin/true, what pyro adds to the guest's own time: p50 ${added[99].toFixed(1)} ms, p99 ${added[197].toFixed(1)} ms; goal: 2 and 10`);
+  } finally {
+    await vm.end();
+  }
+}
+
+async function guestExec(vm) {
+  const guest = vm.channel.exec({ argv: ["/bin/true"], stdin: false });
+  guest.stdout.resume();
+  guest.stderr.resume();
+  return { outcome: await guest.result };
+}
+
+async function exec(vm, command) {
+  return execInVm(vm, name, { command, timeoutSeconds: 120, captureBytes: 1024 });
+}

