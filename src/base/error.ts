@@ -55,7 +55,7 @@ export function toPyroError(error: unknown): PyroError {
   if (errno === "EACCES" || errno === "EPERM" || errno === "EROFS") {
     return new PyroError("DENIED", message, {
       cause: error,
-      hint: "Set XDG_CACHE_HOME, XDG_STATE_HOME and XDG_RUNTIME_DIR to directories that you can write to.",
+      hint: "Set XDG_CACHE_HOME to a directory that you can write to.",
     });
   }
   if (error instanceof Error && error.name === "AbortError") return new PyroError("CANCELLED", "Cancelled.", { cause: error });

@@ -273,6 +273,14 @@ describe("what fails leaves nothing", () => {
 
 });
 
+test("a cache that can't be written to", async () => {
+  process.env["XDG_CACHE_HOME"] = "/sys/nowhere";
+  for (const verb of [() => pullEnvironment(name), () => pruneEnvironments(), () => scratchDisk(64)]) {
+    await expect(verb()).rejects.toMatchObject({ code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." });
+  }
+  expect(await openEnvironment(name)).toBeUndefined();
+});
+
 describe("two at once", () => {
   test("of one name: the second waits, says so, and fetches nothing", async () => {
     const lock = await takeLock(file("environments/locks/debian%3A12-base"));
@@ -329,6 +337,13 @@ describe("prune", () => {
     expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment"))).toEqual([]);
     await vm.release();
     expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment")).length).toBe(1);
+  });
+
+  test("removes locks that no directory belongs to", async () => {
+    await mkdir(file("tmp"), { recursive: true });
+    await writeFile(file("tmp/0123456789abcdef.lock"), "");
+    expect((await pruneEnvironments()).removed).toEqual([]);
+    expect(await readdir(file("tmp"))).toEqual([]);
   });
 
   test("leaves the temporary directory of a living process", async () => {
