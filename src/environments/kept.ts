@@ -1,8 +1,10 @@
 /** Running a program whose output is a stream and that must not outlive us; `runChild` is for short ones with small output. */
 import type { Duplex } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
 import { keepChild, type ChildExit } from "../base/child.js";
 import { cancelled } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 
 export interface KeptOptions {
   signal?: AbortSignal;
@@ -65,8 +67,9 @@ const maxTailBytes = 16_384;
 function keepLines(stream: Duplex, onLine: ((line: string) => void) | undefined): () => string {
   let tail = "";
   let line = "";
+  const decoder = new StringDecoder("utf8");
   stream.on("data", (chunk: Buffer) => {
-    const text = chunk.toString("latin1"); // messages are ASCII; a byte split from its character does no harm
+    const text = decoder.write(chunk);
     tail = (tail + text).slice(-maxTailBytes);
     const lines = (line + text).split("\n");
     line = lines.pop()!.slice(0, maxLineBytes);
@@ -86,7 +89,7 @@ export async function readWhole(stream: AsyncIterable<Uint8Array>, maxBytes: num
   let total = 0;
   for await (const part of stream) {
     total += part.length;
-    if (total > maxBytes) throw new PyroError("PROTOCOL", `${what} has more than ${maxBytes} bytes.`);
+    if (total > maxBytes) throw new PyroError("PROTOCOL", `${harmlessLine(what, 200)} has more than ${maxBytes} bytes.`);
     parts.push(part);
   }
   return Buffer.concat(parts, total);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { runChild } from "../base/child.js";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { takeLock } from "../base/lock.js";
 import { makePrivate, places } from "./places.js";
 import { makeTemporary } from "./temporary.js";
@@ -53,6 +54,6 @@ async function format(image: string, sizeMib: number, options: { signal?: AbortS
   if (made.code !== 0) made = await runChild("mke2fs", args(extended), run);
   if (made.code !== 0) {
     const full = /No space left on device|Disk quota exceeded/.test(made.stderr);
-    throw new PyroError(full ? "DISK_FULL" : "INTERNAL", `The scratch disk could not be made: ${made.stderr.trim()}`, full ? { hint: "Free some space: `pyro env prune` removes what is no longer used." } : {});
+    throw new PyroError(full ? "DISK_FULL" : "INTERNAL", `The scratch disk could not be made: ${harmlessLine(made.stderr.trim(), 800)}`, full ? { hint: "Free some space: `pyro env prune` removes what is no longer used." } : {});
   }
 }

@@ -1,7 +1,7 @@
 /** What counts as installed: an environment's manifest and every file it names, with the sizes and digests it names. */
 import { copyFile, link, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { syncDirectory, writeAtomic } from "../base/atomic.js";
+import { syncDirectory, syncFile, writeAtomic } from "../base/atomic.js";
 import { PyroError, systemCode } from "../base/error.js";
 import { digestPattern, hashFile, sameStamp, stampFile, type FileStamp } from "./digest.js";
 import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
@@ -150,15 +150,6 @@ async function writeStamps(directory: string, stamps: Stamps): Promise<void> {
     Object.entries(stamps).map(([name, { digest, stamp }]) => [name, { digest, stamp: { inode: stamp.inode, size: stamp.size, mtime_ns: stamp.mtimeNs, ctime_ns: stamp.ctimeNs } }]),
   );
   await writeAtomic(join(directory, "verified.json"), `${JSON.stringify(record, undefined, 2)}\n`, 0o600).catch(() => {}); // a full disk must not stop a VM
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 function damaged(digest: string, what: string, cause?: unknown): PyroError {

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { findProgram, runChild } from "../base/child.js";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { log } from "../base/log.js";
 import { takeLock, tryLock } from "../base/lock.js";
 import { makePrivate, places } from "./places.js";
@@ -75,7 +76,7 @@ export async function removeTree(path: string): Promise<void> {
     const code = systemCode(error);
     if (process.getuid?.() === 0 || (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY")) throw error;
     const { code: status, stderr } = await runChild("unshare", ["--map-root-user", "--map-auto", "--", "rm", "-rf", "--one-file-system", "--", path], { timeoutMs: 120_000 });
-    if (status !== 0) throw new PyroError("DENIED", `${path} could not be removed: ${stderr.trim()}`, { hint: `sudo rm -rf --one-file-system ${path}`, cause: error });
+    if (status !== 0) throw new PyroError("DENIED", `${path} could not be removed: ${harmlessLine(stderr.trim(), 800)}`, { hint: `sudo rm -rf --one-file-system ${path}`, cause: error });
   }
 }
 

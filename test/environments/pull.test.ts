@@ -1,9 +1,9 @@
 /** Pulling, opening, mending and pruning, with stand-ins for the programs that fetch (fixtures.ts) and the real keeper. */
-import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
-import { runChild } from "../../src/base/child.js";
+import { findProgram, runChild } from "../../src/base/child.js";
 import { takeLock, tryLock } from "../../src/base/lock.js";
 import { makeFakeHost, makeModule, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
 
@@ -80,6 +80,27 @@ test("nothing is installed at first; a pull installs it; open says where it is",
   expect(details.files?.map((each) => each.name)).toEqual(["root.erofs", "vmlinux", "initramfs"]);
   expect(details.sizeBytes).toBe(details.files?.reduce((sum, each) => sum + each.sizeBytes, 0));
   expect((await listEnvironments()).map((each) => each.installed)).toEqual([false, true, false]);
+  expect(await readdir(file("tmp"))).toEqual([]);
+});
+
+test("a listener that throws does not disturb the pull", async () => {
+  const pulled = await pullEnvironment(name, { onProgress: () => { throw new Error("the listener's own"); } });
+  expect(pulled.installed).toBe(true);
+});
+
+test("without mmdebstrap: said before anything is fetched, with what brings it", async () => {
+  const bin = join(temporary.path(), "host/without");
+  await mkdir(bin);
+  for (const each of ["apt-get", "apt-config", "apt-cache", "unshare", "newuidmap"]) await copyFile(join(host.bin, each), join(bin, each));
+  for (const each of ["dpkg-deb", "lz4", "sh", "rm"]) await symlink(await findProgram(each), join(bin, each));
+  const path = process.env["PATH"];
+  process.env["PATH"] = bin;
+  try {
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "HOST_MISSING", message: "mmdebstrap is not installed.", hint: "sudo apt-get install -y mmdebstrap" });
+  } finally {
+    process.env["PATH"] = path;
+  }
+  expect(await host.calls()).toEqual([]);
   expect(await readdir(file("tmp"))).toEqual([]);
 });
 
