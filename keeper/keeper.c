@@ -47,6 +47,8 @@ enum {
     EXIT_NOT_FOUND = 127,
     EXIT_HELD = 75, /* EX_TEMPFAIL of sysexits.h */
     MAX_LOCKS = 16,
+    LOCK_RETRY_MS = 10,
+    LOCK_TRIES = 100, /* a second, for all locks together */
     MAX_SECONDS = 1 << 30,
     MAX_GRACE_MS = 1 << 30,
     /* A killed process goes at once, unless a broken device or file system holds it in the kernel. */
@@ -125,6 +127,37 @@ static void close_from_to(unsigned first, unsigned last, bool only_on_exec) {
     }
 }
 
+/* Whether `file` is still the name of what is open as `fd`. If not, a lock on it is one on nothing that anybody else will open. */
+static bool is_named(int fd, const char *file) {
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(file, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+}
+
+/*
+ * Takes the shared lock on a file that must be there. Who removes what nobody uses locks it for a moment to find out: that is
+ * waited for, briefly, since our lifeline is not watched yet.
+ */
+static int lock_shared(const char *file, int *tries_left) {
+    for (;;) {
+        int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a FIFO must not hold us up */
+        if (fd < 0) fail("can't lock", file);
+        while (flock(fd, LOCK_SH | LOCK_NB) != 0) {
+            if (errno != EWOULDBLOCK && errno != EINTR) fail("can't lock", file);
+            if ((*tries_left)-- == 0) {
+                errno = EWOULDBLOCK;
+                fail("can't lock", file);
+            }
+            nanosleep(&(struct timespec){.tv_nsec = LOCK_RETRY_MS * 1000000L}, NULL);
+        }
+        if (is_named(fd, file)) return fd;
+        close(fd);
+        if ((*tries_left)-- == 0) {
+            errno = ESTALE;
+            fail("can't lock", file);
+        }
+    }
+}
+
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
     keep->lifeline = -1;
@@ -145,10 +178,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
     /* What our maker means for the program is below the lifeline. Above it is what leaked into our maker from whoever started it. */
     close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
-    for (int n = 0; n < keep->lock_count; n++) {
-        keep->locks[n] = open(lock_files[n], O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (keep->locks[n] < 0 || flock(keep->locks[n], LOCK_SH | LOCK_NB) != 0) fail("can't lock", lock_files[n]);
-    }
+    int tries_left = LOCK_TRIES;
+    for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
 }
 
 static int open_timer(void) {
@@ -402,7 +433,7 @@ static int lock_main(int argc, char **argv) {
     sigset_t mask;
     int signals = open_signals(&mask);
     for (;;) {
-        int fd = open(file, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+        int fd = open(file, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
         if (fd < 0) fail("can't open", file);
         /* Asked again after the wait: the waiter may also have failed. */
         while (flock(fd, operation | LOCK_NB) != 0) {
@@ -414,8 +445,7 @@ static int lock_main(int argc, char **argv) {
             if (!wait_for_lock(fd, operation, signals)) return 0;
         }
         /* Whoever held it may have removed or replaced the file: then this is a lock on nothing that anybody else will open. */
-        struct stat held, named;
-        if (fstat(fd, &held) == 0 && stat(file, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev) break;
+        if (is_named(fd, file)) break;
         close(fd);
     }
     signal(SIGPIPE, SIG_IGN); /* whoever asked may be dead by now; the program is to run all the same */
