@@ -2,10 +2,10 @@
  * Locks between processes, held by the kernel (flock(2)) through the keeper, so that they end with whoever held them,
  * however it ended. There is no stale lock to judge and to break.
  */
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { keepChild, keepTail } from "./child.js";
 import { cancelled } from "./deadline.js";
+import { makeDirectory } from "./directory.js";
 import { PyroError, toPyroError } from "./error.js";
 import { harmlessLine } from "./harmless.js";
 import { nativeProgram } from "./paths.js";
@@ -31,7 +31,7 @@ export interface LockOptions {
  * or DISK_FULL when there can be no such file.
  */
 export async function takeLock(file: string, options: LockOptions = {}): Promise<Lock> {
-  await makeDirectoryOf(file);
+  await makeDirectory(dirname(file));
   const lock = await ask(file, options);
   if (lock === undefined) throw new PyroError("INTERNAL", `The lock ${file} could not be taken.`);
   return lock;
@@ -39,14 +39,8 @@ export async function takeLock(file: string, options: LockOptions = {}): Promise
 
 /** Takes the lock on `file` if nobody holds it against us; undefined if somebody does. */
 export async function tryLock(file: string, options: { shared?: boolean } = {}): Promise<Lock | undefined> {
-  await makeDirectoryOf(file);
+  await makeDirectory(dirname(file));
   return ask(file, { ...options, try: true });
-}
-
-async function makeDirectoryOf(file: string): Promise<void> {
-  await mkdir(dirname(file), { recursive: true }).catch((error: unknown) => {
-    throw toPyroError(error);
-  });
 }
 
 async function ask(file: string, options: LockOptions & { try?: boolean }): Promise<Lock | undefined> {

@@ -1,8 +1,9 @@
 /** What this host can do, found out by doing it: a guest is booted and runs a command. */
-import { access, constants, mkdir, statfs } from "node:fs/promises";
+import { access, constants, statfs } from "node:fs/promises";
 import { release } from "node:os";
 import { findProgram } from "../base/child.js";
 import { checkSignal } from "../base/deadline.js";
+import { makeDirectory } from "../base/directory.js";
 import { toPyroError, type PyroError } from "../base/error.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
@@ -126,7 +127,7 @@ async function anyInstalled(): Promise<OpenEnvironment> {
 
 async function checkCache(): Promise<string> {
   const path = cacheDirectory();
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makeDirectory(path);
   await access(path, constants.W_OK);
   return path;
 }

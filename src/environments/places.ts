@@ -1,7 +1,6 @@
 /** Where this port keeps things: every path below the cache directory that it uses is made here. */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { toPyroError } from "../base/error.js";
+import { makeDirectory } from "../base/directory.js";
 import { cacheDirectory } from "../base/paths.js";
 
 export const places = {
@@ -27,8 +26,5 @@ export const places = {
 
 /** Makes `directory` for this user alone, with all above it. Throws DENIED, DISK_FULL. */
 export async function makePrivate(directory: string): Promise<string> {
-  await mkdir(directory, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-    throw toPyroError(error);
-  });
-  return directory;
+  return makeDirectory(directory);
 }
