@@ -14,6 +14,12 @@ vi.mock("../../src/base/paths.js", async (original) => {
   return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
 });
 
+const disk = vi.hoisted(() => ({ freeMib: undefined as number | undefined }));
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof import("node:fs/promises")>();
+  return { ...real, statfs: async (path: string) => (disk.freeMib === undefined ? real.statfs(path) : { bsize: 4096, bavail: disk.freeMib * 256 }) };
+});
+
 const temporary = useTemporary();
 const before = { ...process.env };
 let host: Awaited<ReturnType<typeof makeFakeHost>>;
@@ -81,6 +87,24 @@ test("nothing is installed at first; a pull installs it; open says where it is",
   expect(details.sizeBytes).toBe(details.files?.reduce((sum, each) => sum + each.sizeBytes, 0));
   expect((await listEnvironments()).map((each) => each.installed)).toEqual([false, true, false]);
   expect(await readdir(file("tmp"))).toEqual([]);
+});
+
+test("without the space for it: said before anything is fetched", async () => {
+  disk.freeMib = 799;
+  try {
+    await expect(pullEnvironment(name)).rejects.toMatchObject({
+      code: "DISK_FULL",
+      message: `Making debian:12-base takes about 800 MiB in ${file()}, and 799 MiB are free there.`,
+      hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
+    });
+    expect(await host.calls()).toEqual([]);
+    disk.freeMib = 800;
+    expect((await pullEnvironment(name)).installed).toBe(true);
+    disk.freeMib = 0;
+    expect((await pullEnvironment(name)).installed).toBe(true); // what is there needs none
+  } finally {
+    disk.freeMib = undefined;
+  }
 });
 
 test("a listener that throws does not disturb the pull", async () => {
@@ -434,6 +458,27 @@ describe("scratch disk", () => {
     await rm(path);
     expect((await readFile(await scratchDisk(64))).equals(content)).toBe(true);
     expect(await tryLock(file("scratch/lock"))).toBeDefined();
+  });
+
+  const damages: [string, (path: string) => Promise<void>][] = [
+    ["cut short", async (path) => truncate(path, 1 << 20)],
+    ["nothing but zeros", async (path) => (await truncate(path, 0), truncate(path, 67_108_864))],
+    ["one other byte", async (path) => overwrite(path, 1024 + 56)],
+    ["gone", async (path) => rm(path)],
+    ["a directory", async (path) => (await rm(path), mkdir(path))],
+    ["without its record", async () => rm(file("scratch/64.json"))],
+    ["with half a record", async () => truncate(file("scratch/64.json"), 20)],
+  ];
+  test.each(damages)("%s: made anew", async (_, damage) => {
+    const path = await scratchDisk(64);
+    const content = await readFile(path);
+    await damage(path);
+    expect(await scratchDisk(64)).toBe(path);
+    expect((await readFile(path)).equals(content)).toBe(true);
+    expect((await readdir(file("scratch"))).sort()).toEqual(["64.ext4", "64.json", "lock"]);
+    const { ino } = await stat(path);
+    await scratchDisk(64);
+    expect((await stat(path)).ino).toBe(ino);
   });
 
   test.each([0, 15, 1.5, NaN, 1 << 30])("%s MiB are refused", async (size) => {
