@@ -1,5 +1,5 @@
 /** Running a program whose output is a stream and that must not outlive us; `runChild` is for short ones with small output. */
-import type { Duplex } from "node:stream";
+import { PassThrough, pipeline, type Duplex } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { keepChild, type ChildExit } from "../base/child.js";
 import { cancelled } from "../base/deadline.js";
@@ -33,6 +33,9 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
+  // Read from now on: what nobody reads when a child ends, Node throws away, and `take` may open a file before it reads.
+  const stdout = new PassThrough();
+  pipeline(child.stdio[1]!, stdout, () => {}); // an error of one is the other's, and `take` sees it
   let stopped: PyroError | undefined;
   const stop = (reason: PyroError) => {
     stopped ??= reason;
@@ -46,7 +49,7 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     child.stdio[0]?.end(options.input);
     const stderr = keepLines(child.stdio[2]!, options.onLine);
     let failure: unknown;
-    const result = await take(child.stdio[1]!).catch((error: unknown) => {
+    const result = await take(stdout).catch((error: unknown) => {
       failure = error;
       void child.end(); // what it has left to say is of no use
       return undefined;
