@@ -1,40 +1,26 @@
 #include "init.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cgroup.h"
 #include "identity.h"
-#include "limits.h"
 #include "log.h"
-#include "loop.h"
+#include "modules.h"
+#include "mounts.h"
+#include "root.h"
 
-#define STRICT (MS_NOSUID | MS_NODEV | MS_NOEXEC)
-
-static int scratch_fd = -1;
-
-static void must_mount(const char *what, const char *where, const char *type, unsigned long flags, const char *options);
 static bool probing(void);
-static void insert_modules(void);
-static int by_name(const void *a, const void *b);
-static bool find_disk(const char *serial, char *path, size_t size);
-static void pause_ms(int ms);
-static void make_root(void);
-static void switch_root(void);
 static void furnish(void);
 static void link_if_missing(const char *target, const char *path);
 static void write_if_missing(const char *path, const char *text);
@@ -51,7 +37,7 @@ void init_system(void) {
   if (console > 2) close(console);
   must_mount("proc", "/proc", "proc", STRICT, NULL);
   must_mount("sys", "/sys", "sysfs", STRICT, NULL);
-  insert_modules();
+  modules_insert();
   struct rlimit files = {.rlim_cur = 1048576, .rlim_max = 1048576};
   setrlimit(RLIMIT_NOFILE, &files);
   int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -60,15 +46,9 @@ void init_system(void) {
   must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", STRICT, NULL);
   cgroups_open("/sys/fs/cgroup");
   if (probing()) return;
-  make_root();
-  switch_root();
+  root_make();
   furnish();
   loopback_up();
-}
-
-static void must_mount(const char *what, const char *where, const char *type, unsigned long flags, const char *options) {
-  mkdir(where, 0755);
-  if (mount(what, where, type, flags, options) != 0 && errno != EBUSY) fatal("mount %s (%s) on %s", what, type, where);
 }
 
 static bool probing(void) {
@@ -81,94 +61,6 @@ static bool probing(void) {
   for (char *state, *word = strtok_r(line, " \n", &state); word != NULL; word = strtok_r(NULL, " \n", &state))
     if (strcmp(word, "pyro.probe") == 0) return true;
   return false;
-}
-
-// /modules/NN-name.ko, in the order of their names; the host chose it by their dependencies.
-static void insert_modules(void) {
-  char *names[MAX_MODULES];
-  size_t count = 0;
-  DIR *directory = opendir("/modules");
-  if (directory == NULL) return;
-  for (struct dirent *entry; (entry = readdir(directory)) != NULL && count < MAX_MODULES;)
-    if (entry->d_name[0] != '.') names[count++] = strdup(entry->d_name);
-  closedir(directory);
-  qsort(names, count, sizeof names[0], by_name);
-  for (size_t i = 0; i < count; i++) {
-    char path[300];
-    snprintf(path, sizeof path, "/modules/%.255s", names[i]);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) != 0 && errno != EEXIST)) fatal("insert module %s", names[i]);
-    close(fd);
-    // In the initramfs a file is memory.
-    unlink(path);
-    free(names[i]);
-  }
-}
-
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
-// /dev/vdX of the virtio disk with this serial number.
-static bool find_disk(const char *serial, char *path, size_t size) {
-  DIR *directory = opendir("/sys/block");
-  bool found = false;
-  if (directory == NULL) return false;
-  for (struct dirent *entry; !found && (entry = readdir(directory)) != NULL;) {
-    char file[300], text[32] = "";
-    if (strncmp(entry->d_name, "vd", 2) != 0) continue;
-    snprintf(file, sizeof file, "/sys/block/%.64s/serial", entry->d_name);
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) close(fd);
-    if (length > 0 && text[length - 1] == '\n') text[length - 1] = 0;
-    snprintf(path, size, "/dev/%.64s", entry->d_name);
-    found = strcmp(text, serial) == 0 && access(path, F_OK) == 0;
-  }
-  closedir(directory);
-  return found;
-}
-
-static void pause_ms(int ms) {
-  struct timespec time = {.tv_nsec = ms * 1000000L};
-  nanosleep(&time, NULL);
-}
-
-static void make_root(void) {
-  char disk[80];
-  int64_t deadline = now_ns() + DEVICE_DEADLINE_MS * 1000000LL;
-  while (!find_disk("root", disk, sizeof disk)) {
-    errno = 0;
-    if (now_ns() > deadline) fatal("no disk with the serial \"root\" after %d ms", DEVICE_DEADLINE_MS);
-    pause_ms(2);
-  }
-  must_mount(disk, "/lower", "erofs", MS_RDONLY, NULL);
-  // All disks of the machine are there before the first of them could be found, or at most a moment later.
-  char scratch[80];
-  bool has_scratch = find_disk("scratch", scratch, sizeof scratch);
-  for (int tries = 0; !has_scratch && tries < 5; tries++) {
-    pause_ms(2);
-    has_scratch = find_disk("scratch", scratch, sizeof scratch);
-  }
-  if (has_scratch) must_mount(scratch, "/scratch", "ext4", MS_NOATIME, NULL);
-  else must_mount("scratch", "/scratch", "tmpfs", MS_NOATIME, "mode=0755");
-  struct stat root;
-  if (stat("/lower", &root) != 0) fatal("stat the root disk");
-  if (mkdir("/scratch/upper", 0755) == 0 && (chown("/scratch/upper", root.st_uid, root.st_gid) != 0 || chmod("/scratch/upper", root.st_mode & 07777) != 0))
-    fatal("prepare /scratch/upper");
-  if (mkdir("/scratch/work", 0700) != 0 && errno != EEXIST) fatal("mkdir /scratch/work");
-  must_mount("overlay", "/root", "overlay", 0, "lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work");
-  scratch_fd = open("/scratch", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-}
-
-static void switch_root(void) {
-  static const char *const moved[] = {"/dev", "/proc", "/sys"};
-  for (size_t i = 0; i < 3; i++) {
-    char to[32];
-    snprintf(to, sizeof to, "/root%s", moved[i]);
-    mkdir(to, 0755);
-    if (mount(moved[i], to, NULL, MS_MOVE, NULL) != 0) fatal("move %s", moved[i]);
-  }
-  unlink("/init");
-  if (chdir("/root") != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0) fatal("switch root");
 }
 
 static void furnish(void) {
@@ -208,58 +100,13 @@ static void loopback_up(void) {
   if (fd >= 0) close(fd);
 }
 
-unsigned open_ports(int *ports) {
-  int64_t deadline = now_ns() + DEVICE_DEADLINE_MS * 1000000LL;
-  unsigned count = 0;
-  for (;;) {
-    int found[MAX_PORTS];
-    unsigned wanted = 0;
-    bool all = true;
-    for (unsigned i = 0; i < MAX_PORTS; i++) found[i] = -1;
-    DIR *directory = opendir("/sys/class/virtio-ports");
-    for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-      char path[300], name[32] = "";
-      if (entry->d_name[0] == '.') continue;
-      snprintf(path, sizeof path, "/sys/class/virtio-ports/%.64s/name", entry->d_name);
-      int fd = open(path, O_RDONLY | O_CLOEXEC);
-      if (fd < 0 || read(fd, name, sizeof name - 1) < 0) name[0] = 0;
-      if (fd >= 0) close(fd);
-      // A port whose name has not come yet may be one of ours.
-      if (name[0] == 0 || name[0] == '\n') {
-        all = false;
-        continue;
-      }
-      if (strncmp(name, "pyro.", 5) != 0 || name[5] < '0' || name[5] >= '0' + (char)MAX_PORTS || (name[6] != '\n' && name[6] != 0)) continue;
-      snprintf(path, sizeof path, "/dev/%.64s", entry->d_name);
-      wanted++;
-      // The node can be there and still answer ENXIO.
-      found[name[5] - '0'] = open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-      if (found[name[5] - '0'] < 0) all = false;
-    }
-    if (directory != NULL) closedir(directory);
-    if (all && wanted > 0 && found[0] >= 0) {
-      for (unsigned i = 0; i < MAX_PORTS; i++)
-        if (found[i] >= 0) ports[count++] = found[i];
-      return count;
-    }
-    for (unsigned i = 0; i < MAX_PORTS; i++)
-      if (found[i] >= 0) close(found[i]);
-    if (now_ns() > deadline) {
-      errno = 0;
-      fatal("the serial port pyro.0 did not open within %d ms", DEVICE_DEADLINE_MS);
-    }
-    pause_ms(2);
-  }
-}
-
 void power_off(void) {
   if (getpid() != 1) _exit(70);
   kill(-1, SIGKILL);
   sync();
   identity_close();
   // Nothing writes any more; a disk that can't become read-only is synced all the same.
-  mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
-  if (scratch_fd >= 0 && fchdir(scratch_fd) == 0) mount(NULL, ".", NULL, MS_REMOUNT | MS_RDONLY, NULL);
+  root_seal();
   reboot(RB_POWER_OFF);
   // Without ACPI there is no power to switch off: QEMU ends at a reset, too (-no-reboot).
   reboot(RB_AUTOBOOT);

@@ -21,6 +21,7 @@
 #define OUTPUT_TAKE 458752u
 #define OUTPUT_CAPACITY 1048576u
 
+#define PIPE_BYTES 262144
 #define MAX_PORTS 8u
 #define MAX_DRAINS 512u
 #define MAX_LINGERING 4096u
@@ -30,6 +31,8 @@
 
 #define EARLY_MS 2000
 #define DEVICE_DEADLINE_MS 30000
+// Disks are there when their driver is in; this is for a host that is very slow.
+#define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
 #endif

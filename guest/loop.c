@@ -54,6 +54,11 @@ int64_t now_ns(void) {
   return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+void pause_ms(int ms) {
+  struct timespec time = {.tv_nsec = ms * 1000000L};
+  nanosleep(&time, NULL);
+}
+
 void *must_allocate(void *old, size_t size) {
   void *memory = realloc(old, size);
   if (memory == NULL) fatal("out of memory");

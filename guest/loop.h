@@ -24,6 +24,7 @@ int source_release(struct source *source);
 void loop_wait(int timeout_ms);
 
 int64_t now_ns(void);  // monotonic
+void pause_ms(int ms);  // under a second
 void *must_allocate(void *old, size_t size);
 
 #endif

@@ -5,6 +5,7 @@
 #include "init.h"
 #include "limits.h"
 #include "log.h"
+#include "ports.h"
 #include "serve.h"
 
 int main(void) {
@@ -13,7 +14,7 @@ int main(void) {
   identity_open();
   serve_open();
   int ports[MAX_PORTS];
-  unsigned count = open_ports(ports);
+  unsigned count = ports_open(ports);
   serve(ports, count, 0);
   power_off();
 }

@@ -73,6 +73,9 @@ static bool open_pipe(int *ours, int *theirs, bool we_write) {
   if (pipe2(fd, O_CLOEXEC) != 0) return false;
   *ours = fd[we_write ? 1 : 0];
   *theirs = fd[we_write ? 0 : 1];
+  // Larger than the usual 64 KiB, so that this program and a command that writes much take turns less often. Pages are taken as
+  // they are filled; where it is refused the usual size does.
+  fcntl(*ours, F_SETPIPE_SZ, PIPE_BYTES);
   return fcntl(*ours, F_SETFL, O_NONBLOCK) == 0;
 }
 

@@ -9,12 +9,15 @@ const directory = mkdtempSync(join(tmpdir(), "pyro-pack-"));
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 run("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", directory], { stdio: ["ignore", "ignore", "inherit"] });
 const tarball = join(directory, readdirSync(directory)[0]);
-const { stdout } = spawnSync("tar", ["-tzf", tarball], { encoding: "utf8" });
-for (const wanted of ["package/dist/main.js", "package/dist/index.js", "package/dist/index.d.ts", "package/build/x86_64/pyro-guest", "package/build/x86_64/pyro-keeper", "package/LICENSE"]) {
-  if (!stdout.split("\n").includes(wanted)) {
-    console.error(`${wanted} is missing from the tarball`);
-    process.exit(1);
-  }
-}
+const { stdout } = spawnSync("tar", ["-tvzf", tarball], { encoding: "utf8" });
+const modes = new Map(stdout.trim().split("\n").map((line) => [line.split(" ").at(-1).replace(/^package\//, ""), line.slice(0, 10)]));
+for (const wanted of ["dist/index.js", "dist/index.d.ts", "LICENSE", "README.md", "SECURITY.md", "protocol/PROTOCOL.md"]) check(modes.has(wanted), `${wanted} is missing from the tarball`);
+for (const program of ["dist/main.js", "build/x86_64/pyro-guest", "build/x86_64/pyro-keeper"]) check(modes.get(program) === "-rwxr-xr-x", `${program} is missing from the tarball or can't be executed: ${modes.get(program)}`);
 run("node_modules/.bin/publint", [tarball, "--strict"], { cwd: root });
 run("node_modules/.bin/attw", [tarball, "--profile", "esm-only"], { cwd: root });
+
+function check(holds, complaint) {
+  if (holds) return;
+  console.error(complaint);
+  process.exit(1);
+}

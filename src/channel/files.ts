@@ -1,7 +1,6 @@
 /** Files of the guest: read, write, stat, list. Paths are the guest's, strings as UTF-8 or bytes as they are. */
 import { Buffer } from "node:buffer";
-import { once } from "node:events";
-import type { Readable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { cancelled, checkSignal } from "../base/deadline.js";
 import { violation } from "./codec.js";
@@ -171,9 +170,23 @@ async function send(stream: GuestStream, content: Iterable<Uint8Array> | AsyncIt
   for await (const part of content) {
     if (stop.aborted || writable.destroyed) return;
     const chunk = Buffer.from(part.buffer, part.byteOffset, part.byteLength);
-    if (!writable.write(chunk)) await Promise.race([once(writable, "drain", { signal: stop }), once(writable, "close", { signal: stop })]).catch(() => {});
+    if (!writable.write(chunk)) await room(writable, stop);
   }
   if (!stop.aborted && !writable.destroyed) writable.end();
+}
+
+/** Resolves when `writable` takes more, or never will. Leaves no listener behind: a large file waits here thousands of times. */
+function room(writable: Writable, stop: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      writable.off("drain", done).off("close", done);
+      stop.removeEventListener("abort", done);
+      resolve();
+    };
+    writable.on("drain", done).on("close", done);
+    stop.addEventListener("abort", done);
+    if (stop.aborted || writable.closed) done();
+  });
 }
 
 function pathBytes(path: GuestPath): Buffer {
@@ -184,4 +197,3 @@ function size(name: string, value: number): bigint {
   if (!Number.isSafeInteger(value) || value < 0) throw invalid(`${name} is ${value}; it must be a whole number of bytes, 0 or more.`);
   return BigInt(value);
 }
-

@@ -1,5 +1,6 @@
 /** POSIX ACLs: from the text that GNU tar and star write (`SCHILY.acl.*`) to the bytes of Linux's extended attribute. */
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 
 const maxAclEntries = 1024;
 const tags: Record<string, { plain: number; named?: number }> = { user: { plain: 0x01, named: 0x02 }, group: { plain: 0x04, named: 0x08 }, mask: { plain: 0x10 }, other: { plain: 0x20 } };
@@ -21,10 +22,10 @@ export function parseAcl(text: string, path: string): Buffer {
     const access = (kind === "mask" || kind === "other") && permissions === "" ? who : permissions;
     const name = access === who ? "" : who;
     const tag = tags[kind] ?? tags[{ u: "user", g: "group", m: "mask", o: "other" }[kind] ?? ""];
-    if (tag === undefined || !/^[r-][w-][x-]$/.test(access)) throw fail(JSON.stringify(part.slice(0, 100)));
+    if (tag === undefined || !/^[r-][w-][x-]$/.test(access)) throw fail(`"${harmlessLine(part, 100)}"`);
     if (name === "") return { tag: tag.plain, permissions: bits(access), id: noId };
     const id = number !== undefined && number !== "" ? number : name === "root" ? "0" : name;
-    if (tag.named === undefined || !/^[0-9]{1,10}$/.test(id) || Number(id) >= noId) throw fail(`${JSON.stringify(part.slice(0, 100))} names nobody by number`);
+    if (tag.named === undefined || !/^[0-9]{1,10}$/.test(id) || Number(id) >= noId) throw fail(`"${harmlessLine(part, 100)}" names nobody by number`);
     return { tag: tag.named, permissions: bits(access), id: Number(id) };
   });
   entries.sort((a, b) => a.tag - b.tag || a.id - b.id);

@@ -51,6 +51,7 @@ export class SparseWriter {
       if (this.extentDone === 0) await this.seek(extent.offset);
       else if (this.at === this.chunkEnd) this.open(this.at);
       const count = Math.min(part.length - from, extent.length - this.extentDone, this.chunkEnd - this.at);
+      if (count <= 0) throw new PyroError("INTERNAL", "A sparse file's chunks and extents do not fit each other."); // never a loop without an end
       await this.file.append(part.subarray(from, from + count));
       from += count;
       this.at += count;

@@ -9,8 +9,9 @@ import { blockBytes, BlockFile } from "./block-file.js";
 import { maxXattrAreaBytes, splitXattrName, xattrAreaBytes } from "./erofs-layout.js";
 import { writeMetadata } from "./erofs-metadata.js";
 import { chooseChunkBits, SparseWriter } from "./erofs-sparse.js";
+import { showPath } from "./show-path.js";
 import type { TarEntry } from "./tar.js";
-import { FileTree, showPath, type Attributes, type Content, type Inode } from "./tree.js";
+import { FileTree, ownCopy, treeLimits, type TreeLimits, type Attributes, type Content, type Inode } from "./tree.js";
 
 export interface ErofsOptions {
   /** Seconds since 1970: later modification times become this one, so that the same packages give the same image. */
@@ -25,14 +26,12 @@ export interface ErofsOptions {
   limits?: Partial<ErofsLimits>;
 }
 
-export interface ErofsLimits {
+export interface ErofsLimits extends TreeLimits {
   /** Bytes of the image; the format itself ends at 16 TiB. */
   maxImageBytes: number;
-  /** Bytes of names, link targets, attributes and chunk maps that are kept in memory. */
-  maxMetadataBytes: number;
 }
 
-export const erofsLimits: Readonly<ErofsLimits> = { maxImageBytes: 2 ** 40, maxMetadataBytes: 2 ** 29 };
+export const erofsLimits: Readonly<ErofsLimits> = { maxImageBytes: 2 ** 40, ...treeLimits };
 
 export interface ErofsResult {
   /** Whole blocks of 4 KiB. */
@@ -63,10 +62,9 @@ export async function writeErofs(entries: AsyncIterable<TarEntry>, imagePath: st
  * `finish` or `discard`. Throws EXISTS, DISK_FULL, DENIED, CANCELLED, and ENVIRONMENT_INVALID for entries that can't be.
  */
 export class ErofsImage {
-  readonly tree = new FileTree();
+  readonly tree: FileTree;
   private entries = 0;
   private droppedXattrs = 0;
-  private metadataBytes = 0;
   private readonly limits: ErofsLimits;
 
   private constructor(
@@ -74,6 +72,7 @@ export class ErofsImage {
     private readonly options: ErofsOptions,
   ) {
     this.limits = { ...erofsLimits, ...options.limits };
+    this.tree = new FileTree(this.limits);
   }
 
   static async create(path: string, options: ErofsOptions = {}): Promise<ErofsImage> {
@@ -88,7 +87,6 @@ export class ErofsImage {
   async add(entry: TarEntry): Promise<void> {
     checkSignal(this.options.signal);
     this.entries++;
-    this.account(entry);
     if (entry.type === "hardlink") {
       this.tree.link(entry.path, entry.linkTarget!);
     } else {
@@ -127,7 +125,8 @@ export class ErofsImage {
         return { type: "file", content: await this.content(entry) };
       case "symlink":
         if (entry.linkTarget!.length > maxTargetBytes) throw invalid(entry, `is a symlink to a path of ${entry.linkTarget!.length} bytes; ${maxTargetBytes} is the most`);
-        return { type: "symlink", target: entry.linkTarget! };
+        this.tree.charge(entry.path, entry.linkTarget!.length);
+        return { type: "symlink", target: ownCopy(entry.linkTarget!) };
       case "character":
       case "block": {
         const device = entry.device!;
@@ -156,8 +155,7 @@ export class ErofsImage {
 
   private async sparseContent(entry: TarEntry, extents: NonNullable<TarEntry["sparse"]>): Promise<Content> {
     const { chunkBits, dataBytes, mapEntries } = chooseChunkBits(extents, entry.size);
-    this.metadataBytes += mapEntries * 4;
-    this.checkMetadata(entry);
+    this.tree.charge(entry.path, mapEntries * 4);
     this.checkRoom(entry, dataBytes);
     const writer = new SparseWriter(this.file, entry.size, chunkBits, extents);
     for await (const part of entry.content()) {
@@ -190,21 +188,11 @@ export class ErofsImage {
       }
       if (split.rest.length > 255 || name.includes("\0")) throw invalid(entry, `has an extended attribute with a name of ${split.rest.length} bytes; 255 is the most`);
       if (value.length > 0xffff) throw invalid(entry, `has an extended attribute of ${value.length} bytes; 65535 is the most`);
-      kept.set(name, value);
+      kept.set(name, ownCopy(value));
     }
+    for (const [name, value] of kept) this.tree.charge(entry.path, xattrMemoryBytes + name.length + value.length);
     if (xattrAreaBytes(kept) > maxXattrAreaBytes) throw invalid(entry, `has more than ${maxXattrAreaBytes} bytes of extended attributes`);
     return kept;
-  }
-
-  private account(entry: TarEntry): void {
-    let bytes = entry.path.length + (entry.linkTarget?.length ?? 0);
-    for (const [name, value] of entry.xattrs) bytes += name.length + value.length;
-    this.metadataBytes += bytes;
-    this.checkMetadata(entry);
-  }
-
-  private checkMetadata(entry: TarEntry): void {
-    if (this.metadataBytes > this.limits.maxMetadataBytes) throw invalid(entry, `is over the limit maxMetadataBytes (${this.limits.maxMetadataBytes})`);
   }
 
   private checkRoom(entry: TarEntry, bytes: number): void {
@@ -213,6 +201,8 @@ export class ErofsImage {
 }
 
 const progressEvery = 256;
+/** What an attribute takes in memory besides its bytes: a map's place, a string and a buffer. */
+const xattrMemoryBytes = 200;
 /** PATH_MAX of Linux without the NUL. */
 const maxTargetBytes = 4095;
 const noXattrs: ReadonlyMap<string, Buffer> = new Map();

@@ -1,13 +1,13 @@
 /** Environments: a name becomes a read-only disk, a kernel and an initramfs, once. */
 export type { Environment, EnvironmentDetails } from "./environment.js";
-export { listEnvironments, inspectEnvironment } from "./inspect.js";
-export { openEnvironment, type OpenEnvironment } from "./open.js";
+export { listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
+export { openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";
 export type { PullOptions } from "./pull.js";
 export type { PullPhase, PullProgress } from "./progress.js";
-export type { PruneResult } from "./prune.js";
+export type { PruneOptions, PruneResult } from "./prune.js";
 export { scratchDisk } from "./scratch.js";
 
 // Making and removing environments is most of the code in here and is rarely done: loaded when it is, so that every `run` starts sooner.
 export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async (...args) => (await import("./pull.js")).pullEnvironment(...args);
-export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async () => (await import("./prune.js")).pruneEnvironments();
+export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async (...args) => (await import("./prune.js")).pruneEnvironments(...args);
 export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();

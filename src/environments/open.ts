@@ -1,6 +1,7 @@
 /** An installed environment's files, for a VM to boot from. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock } from "../base/lock.js";
 import { nativeProgram } from "../base/paths.js";
@@ -10,6 +11,12 @@ import { isWantedKernelSource } from "./kernel-source.js";
 import type { Manifest } from "./manifest.js";
 import { places } from "./places.js";
 import { findInstalled, lockFileOf, replaceInitramfs, type Installed } from "./store.js";
+
+export interface OpenOptions {
+  signal?: AbortSignal;
+  /** Told when another process has to be waited for; `what` is a clause: "another process is …". */
+  onWait?: (what: string) => void;
+}
 
 export interface OpenEnvironment {
   name: string;
@@ -29,14 +36,15 @@ export interface OpenEnvironment {
 
 /**
  * The environment `name` if it is installed; undefined if it is not, or has another kernel than PYRO_KERNEL_DIR asks for. Throws
- * ENVIRONMENT_INVALID if it is damaged, NOT_FOUND if there is no such environment.
+ * ENVIRONMENT_INVALID if it is damaged, NOT_FOUND if there is no such environment, CANCELLED.
  */
-export async function openEnvironment(name: string): Promise<OpenEnvironment | undefined> {
+export async function openEnvironment(name: string, options: OpenOptions = {}): Promise<OpenEnvironment | undefined> {
   findEntry(name);
+  checkSignal(options.signal);
   try {
-    const installed = await findInstalled(name, "stamps");
+    const installed = await findInstalled(name, "stamps", options.signal);
     if (installed === undefined || !(await isWantedKernelSource(installed.manifest.kernel.source))) return undefined;
-    return openInstalled(name, await withOurGuest(name, installed));
+    return openInstalled(name, await withOurGuest(name, installed, options));
   } catch (error) {
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
     throw new PyroError(error.code, error.message, { hint: `pyro env pull ${name}`, cause: error });
@@ -44,19 +52,20 @@ export async function openEnvironment(name: string): Promise<OpenEnvironment | u
 }
 
 /** The guest program comes with pyro, not with the environment: after an update of pyro the initramfs is packed anew. */
-async function withOurGuest(name: string, installed: Installed): Promise<Installed> {
+async function withOurGuest(name: string, installed: Installed, { signal, onWait }: OpenOptions): Promise<Installed> {
   const guestProgram = await readFile(nativeProgram("pyro-guest"));
   const guestDigest = digestOf(guestProgram);
   if (installed.manifest.guestDigest === guestDigest) return installed;
   const [{ findKernel }, { packInitramfs }] = await Promise.all([import("./kernel.js"), import("./pull.js")]); // half of this folder, needed once
-  const storeLock = await takeLock(places.storeLock(), { shared: true });
+  const waiting = { ...(signal === undefined ? {} : { signal }), onWait: () => onWait?.("another process is at work on the environments") };
+  const storeLock = await takeLock(places.storeLock(), { ...waiting, shared: true });
   try {
-    const installLock = await takeLock(places.installLock());
+    const installLock = await takeLock(places.installLock(), waiting);
     try {
-      const current = await findInstalled(name, "stamps"); // somebody else may have done it while we waited
+      const current = await findInstalled(name, "stamps", signal); // somebody else may have done it while we waited
       if (current === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was removed meanwhile.`);
       if (current.manifest.guestDigest === guestDigest) return current;
-      const kernel = await findKernel(current.manifest.kernel.id, undefined);
+      const kernel = await findKernel(current.manifest.kernel.id, signal);
       if (kernel === undefined || kernel.digest !== current.manifest.kernel.digest) throw new PyroError("ENVIRONMENT_INVALID", `The kernel modules of ${name} are no longer there.`);
       const initramfs = await packInitramfs(kernel, guestProgram);
       const manifest: Manifest = {

@@ -4,6 +4,7 @@
  */
 import { access, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock, tryLock } from "../base/lock.js";
 import { checkInstalled, digestOfName, lockFileOf } from "./store.js";
@@ -16,38 +17,47 @@ export interface PruneResult {
   reclaimedBytes: number;
 }
 
-/** Waits for pulls that are going on, at most ten minutes; TIMEOUT after that. */
-export async function pruneEnvironments(): Promise<PruneResult> {
+export interface PruneOptions {
+  signal?: AbortSignal;
+  /** Told when another process has to be waited for; `what` is a clause: "another process is …". */
+  onWait?: (what: string) => void;
+}
+
+/** Waits for pulls that are going on, at most ten minutes; TIMEOUT after that. Throws CANCELLED; what was removed until then is gone. */
+export async function pruneEnvironments(options: PruneOptions = {}): Promise<PruneResult> {
+  const { signal } = options;
+  checkSignal(signal);
   await makePrivate(places.environments());
-  const lock = await takeStoreLock();
+  const lock = await takeStoreLock(options);
   try {
     const removed: string[] = [];
-    const sweptBytes = await sweepTemporary();
+    const sweptBytes = await sweepTemporary(signal);
     if (sweptBytes > 0) removed.push("temporary files");
     const before = await storeUsage();
-    const keptKernels = await pruneStore(removed);
-    await pruneKernels(keptKernels, removed);
+    const keptKernels = await pruneStore(removed, signal);
+    await pruneKernels(keptKernels, removed, signal);
     return { removed, reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
   } finally {
     await lock.release();
   }
 }
 
-async function takeStoreLock() {
+async function takeStoreLock({ signal, onWait }: PruneOptions) {
   const minutes = 10;
-  const signal = AbortSignal.timeout(minutes * 60_000);
+  const timeout = AbortSignal.timeout(minutes * 60_000);
   try {
-    return await takeLock(places.storeLock(), { signal });
+    return await takeLock(places.storeLock(), { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]), onWait: () => onWait?.("another process is pulling an environment") });
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!timeout.aborted || signal?.aborted) throw error;
     throw new PyroError("TIMEOUT", `Another process was still pulling an environment after ${minutes} minutes.`, { hint: "Prune again when it is done.", cause: error });
   }
 }
 
 /** Removes names and environments; returns the ids of the kernels that those which stay need. */
-async function pruneStore(removed: string[]): Promise<Set<string>> {
+async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<Set<string>> {
   const named = new Set<string>();
   for (const file of await namesIn(places.names())) {
+    checkSignal(signal);
     const name = nameOf(file);
     const digest = name === undefined ? undefined : await digestOfName(name).catch(() => undefined);
     if (digest !== undefined && (await isWhole(digest))) named.add(digest);
@@ -56,6 +66,7 @@ async function pruneStore(removed: string[]): Promise<Set<string>> {
   const kernels = new Set<string>();
   for (const digest of await namesIn(places.environments())) {
     if (!/^[0-9a-f]{64}$/.test(digest)) continue;
+    checkSignal(signal);
     if (named.has(digest) || !(await removeEnvironment(digest, removed))) {
       const kernel = await checkInstalled(digest, "stamps").then((each) => each.manifest.kernel.id, () => undefined);
       if (kernel !== undefined) kernels.add(kernel);
@@ -78,9 +89,10 @@ async function removeEnvironment(digest: string, removed: string[]): Promise<boo
   }
 }
 
-async function pruneKernels(kept: ReadonlySet<string>, removed: string[]): Promise<void> {
+async function pruneKernels(kept: ReadonlySet<string>, removed: string[], signal: AbortSignal | undefined): Promise<void> {
   for (const id of await namesIn(places.kernels())) {
     if (id === "lock" || kept.has(id)) continue;
+    checkSignal(signal);
     await removeAside(places.kernel(id));
     removed.push(`kernel ${id}`);
   }

@@ -3,6 +3,8 @@
  * GNU tar manual, "Tar Internals"). It reads and limits; what a path means is for whoever builds a tree from it.
  */
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
+import { showPath } from "./show-path.js";
 import { parseDecimal, parseField, parseTime } from "./tar-number.js";
 import { parsePax, type PaxRecords } from "./tar-pax.js";
 import { checkExtents, readOldSparse, readSparseMap, parseSparseList, type Extent } from "./tar-sparse.js";
@@ -128,6 +130,7 @@ class TarReader {
         case "g":
           parsePax(await this.headerData(block), this.global, at(start));
           if (this.global.size > maxGlobalRecords) throw this.limit("maxGlobalRecords", maxGlobalRecords, start);
+          if (recordBytes(this.global) > maxGlobalBytes) throw this.limit("maxGlobalBytes", maxGlobalBytes, start);
           continue;
         case "L":
           longName = untilNul(await this.headerData(block));
@@ -148,12 +151,12 @@ class TarReader {
     // Copied, so that an entry that is kept does not keep the whole chunk it came in.
     const path = Buffer.from(sparseName ?? pax.get("path") ?? longName ?? headerPath(block));
     if (path.length === 0) throw this.damaged("an entry without a name", start);
-    const name = `${show(path)} (${at(start)})`;
+    const name = `${showPath(path)} (${at(start)})`;
     this.checkPath(path, name);
     if (++this.entries > this.limits.maxEntries) throw this.limit("maxEntries", this.limits.maxEntries, start);
 
     const type = entryType(kind, path);
-    if (type === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The archive's entry ${name} is of the unknown type ${JSON.stringify(kind)}.`);
+    if (type === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The archive's entry ${name} is of the unknown type "${harmlessLine(kind, 1)}".`);
     const stored = hasData(kind) ? this.size(pax.get("size"), block, 124, name) : 0;
     if (this.source.offset + stored > this.limits.maxArchiveBytes) throw this.limit("maxArchiveBytes", this.limits.maxArchiveBytes, start, name);
     this.dataLeft = stored;
@@ -358,7 +361,9 @@ class TarReader {
 
 /** Extended headers in front of one entry; real archives have at most three. */
 const maxHeadersPerEntry = 16;
+/** Of all global extended headers together, which are kept to the archive's end: their records, and the bytes of these. */
 const maxGlobalRecords = 1024;
+const maxGlobalBytes = 1 << 20;
 const noXattrs: ReadonlyMap<string, Buffer> = new Map();
 const noContent: AsyncIterable<Uint8Array> = { [Symbol.asyncIterator]: () => ({ next: async () => ({ done: true, value: undefined }) }) };
 
@@ -428,7 +433,8 @@ function at(offset: number): string {
   return `byte ${offset}`;
 }
 
-/** A path for a message: printable, short. */
-function show(path: Buffer): string {
-  return JSON.stringify(path.toString("utf8", 0, Math.min(path.length, 200)));
+function recordBytes(records: PaxRecords): number {
+  let bytes = 0;
+  for (const [key, value] of records) bytes += key.length + value.length;
+  return bytes;
 }

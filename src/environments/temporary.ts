@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { runChild } from "../base/child.js";
+import { checkSignal } from "../base/deadline.js";
 import { PyroError, systemCode } from "../base/error.js";
 import { log } from "../base/log.js";
 import { takeLock, tryLock } from "../base/lock.js";
@@ -38,10 +39,11 @@ export async function makeTemporary(): Promise<TemporaryDirectory> {
 }
 
 /** Removes what dead processes left. Returns how many bytes of disk that were. */
-export async function sweepTemporary(): Promise<number> {
+export async function sweepTemporary(signal?: AbortSignal): Promise<number> {
   let reclaimedBytes = 0;
   for (const name of await namesIn(places.temporary())) {
     if (!/^[0-9a-f]{16}$/.test(name)) continue;
+    checkSignal(signal);
     const path = join(places.temporary(), name);
     const lock = await tryLock(`${path}.lock`);
     if (lock === undefined) continue; // its maker lives

@@ -3,6 +3,7 @@
  * of an image) put entries in; an image writer takes the finished tree.
  */
 import { PyroError } from "../base/error.js";
+import { showPath } from "./show-path.js";
 
 /** What a file is besides its type, as the guest will see it. */
 export interface Attributes {
@@ -35,6 +36,21 @@ export interface Inode {
 
 type Directory = Inode & { shape: { type: "directory" } };
 
+/** What a tree may grow to. An archive of a few megabytes can name millions of directories by their children alone. */
+export interface TreeLimits {
+  /** Bytes of memory, about: names, link targets, attributes, chunk maps, and `inodeBytes` for each inode. */
+  maxMetadataBytes: number;
+  /** Files of all types, those included that only exist as something else's parent. */
+  maxInodes: number;
+  /** Names in a path. */
+  maxDepth: number;
+}
+
+export const treeLimits: Readonly<TreeLimits> = { maxMetadataBytes: 2 ** 29, maxInodes: 800_000, maxDepth: 256 };
+
+/** What an inode takes in memory until the image is written, measured: itself, its name's place in a map, its own map, its layout. */
+const inodeBytes = 600;
+
 /** Bytes of one name: NAME_MAX of Linux, EROFS_NAME_LEN of the format. */
 const maxNameBytes = 255;
 
@@ -42,14 +58,27 @@ const maxNameBytes = 255;
 export class FileTree {
   readonly root: Directory = impliedDirectory();
   private pending = 0;
+  private inodes = 1;
+  private metadataBytes = 0;
+
+  constructor(private readonly limits: TreeLimits = treeLimits) {}
+
+  /** Counts memory that something at `path` takes besides its inode. Throws ENVIRONMENT_INVALID beyond maxMetadataBytes. */
+  charge(path: Buffer, bytes: number): void {
+    this.metadataBytes += bytes;
+    if (this.metadataBytes > this.limits.maxMetadataBytes) throw this.over("maxMetadataBytes", path);
+  }
 
   /**
    * Puts `inode` at `path`. A directory that is already there keeps its children and takes the new attributes; everything else
    * that is there is replaced. Missing parents become directories of root's with mode 0755.
-   * Throws ENVIRONMENT_INVALID for `..`, for a path that leads through something that is no directory, and for names that are too long.
+   * Throws ENVIRONMENT_INVALID for `..`, for a path that leads through something that is no directory, for names that are too
+   * long, and over a limit.
    */
   put(path: Buffer, inode: Inode): void {
+    this.charge(path, path.length); // all of it, since a name that is kept may be a part of the whole string
     const parts = splitPath(path);
+    if (parts.length > this.limits.maxDepth) throw this.over("maxDepth", path);
     const name = parts.pop();
     if (name === undefined) {
       if (inode.shape.type !== "directory") throw invalid(`${showPath(path)} is the root, and no directory`);
@@ -63,6 +92,7 @@ export class FileTree {
       return;
     }
     if (inode.shape.type === "pending") this.pending++;
+    this.count(path);
     children.set(name, inode);
   }
 
@@ -70,7 +100,8 @@ export class FileTree {
   link(path: Buffer, target: Buffer): void {
     const found = this.find(target);
     if (found === undefined) {
-      this.put(path, { attributes: impliedAttributes, shape: { type: "pending", target: Buffer.from(target) } });
+      this.put(path, { attributes: impliedAttributes, shape: { type: "pending", target: ownCopy(target) } });
+      this.charge(path, target.length);
       return;
     }
     if (found.shape.type === "directory") throw invalid(`${showPath(path)} is a hard link to ${showPath(target)}, which is a directory`);
@@ -119,11 +150,22 @@ export class FileTree {
     return found!;
   }
 
+  /** A new name; of a hard link there is no new inode, but nothing is lost by counting it as one. */
+  private count(path: Buffer): void {
+    if (++this.inodes > this.limits.maxInodes) throw this.over("maxInodes", path);
+    this.charge(path, inodeBytes);
+  }
+
+  private over(limit: keyof TreeLimits, path: Buffer): PyroError {
+    return invalid(`${showPath(path)} is over the limit ${limit} (${this.limits[limit]})`);
+  }
+
   private directory(parts: string[], path: Buffer): Directory {
     let directory: Directory = this.root;
     for (const part of parts) {
       let child = directory.shape.children.get(part);
       if (child === undefined) {
+        this.count(path);
         child = impliedDirectory();
         directory.shape.children.set(part, child);
       }
@@ -170,9 +212,11 @@ function invalid(what: string): PyroError {
   return new PyroError("ENVIRONMENT_INVALID", `The archive can't become a root file system: ${what}.`);
 }
 
-/** A path for a message: printable, short. */
-export function showPath(path: Buffer): string {
-  return JSON.stringify(path.toString("utf8", 0, Math.min(path.length, 200)));
+/** Bytes that can be kept without keeping the larger buffer that they are a part of. */
+export function ownCopy(bytes: Uint8Array): Buffer {
+  const copy = Buffer.alloc(bytes.length); // not out of Node's pool: a few bytes would keep 8 KiB of it
+  copy.set(bytes);
+  return copy;
 }
 
 function showName(name: string): string {

@@ -62,3 +62,17 @@ real(`files: write, read, stat, list${missing}`, async () => {
   await expect(channel.stat("/no/such")).rejects.toMatchObject({ code: "NOT_FOUND" });
   expect(await channel.ping()).toBeGreaterThan(0);
 });
+
+real(`a file in many pieces leaves no listeners behind${missing}`, async () => {
+  const warnings: string[] = [];
+  const onWarning = (warning: Error) => warnings.push(warning.name);
+  process.on("warning", onWarning);
+  const path = join(directory, "pieces");
+  await channel.writeFile(path, (async function* () {
+    for (let count = 0; count < 100; count++) yield Buffer.alloc(65_536);
+  })());
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("warning", onWarning);
+  expect(readFileSync(path).length).toBe(6_553_600);
+  expect(warnings).toEqual([]);
+});

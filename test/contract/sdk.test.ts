@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 
 test("what `import … from \"pyro-mcp\"` gives", async () => {
@@ -13,4 +14,11 @@ test("the closed set of error codes", async () => {
     "INVALID_ARGUMENT", "NOT_FOUND", "EXISTS", "INVALID_STATE", "UNSUPPORTED", "DENIED", "TIMEOUT", "CANCELLED", "HOST_MISSING", "BOOT_FAILED", "VMM_EXITED", "GUEST_LOST",
     "PROTOCOL", "ENVIRONMENT_INVALID", "REGISTRY", "DISK_FULL", "INTERNAL",
   ]);
+});
+
+test("the page of error codes is the table", async () => {
+  const { errorCodes } = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as { errorCodes: Record<string, string> };
+  const page = readFileSync(new URL("../../docs/errors.md", import.meta.url), "utf8");
+  const rows = [...page.matchAll(/^\| `([A-Z_]+)` \| (.*) \|$/gm)].map(([, code, meaning]) => [code, meaning]);
+  expect(rows).toEqual(Object.entries(errorCodes));
 });

@@ -133,10 +133,10 @@ test("directories of every shape, up to 100,000 names", async () => {
 });
 
 test("deep paths", async () => {
-  expect((await image({ name: "x", pax: { path: "d/".repeat(400) + "f" } })).size).toBe(402);
+  expect((await image({ name: "x", pax: { path: "d/".repeat(255) + "f" } })).size).toBe(257);
   // fsck.erofs recurses with its stack and dies of deeper ones; Linux does not.
   const path = directory.newName();
-  await make(path, archive({ name: "x", pax: { path: "d/".repeat(2000) + "f" } }));
+  await make(path, archive({ name: "x", pax: { path: "d/".repeat(2000) + "f" } }), { limits: { maxDepth: 2001 } });
   expect(readErofs(path).size).toBe(2002);
 });
 
@@ -260,4 +260,21 @@ test("limits of the image are named", async () => {
   await expect(make(directory.newName(), archive({ name: "a".repeat(90) }), { limits: { maxMetadataBytes: 80 } })).rejects.toThrow("maxMetadataBytes (80)");
   const map = `0,1,${2 ** 41 - 1},1`;
   await expect(make(directory.newName(), archive({ name: "a", data: "xy", pax: { "GNU.sparse.size": String(2 ** 41), "GNU.sparse.map": map } }), { limits: { maxMetadataBytes: 1000 } })).rejects.toThrow("maxMetadataBytes (1000)");
+  await expect(make(directory.newName(), archive({ name: "a", type: "2", link: "x", pax: { linkpath: "t".repeat(4000) } }), { limits: { maxMetadataBytes: 4000 } })).rejects.toThrow("maxMetadataBytes (4000)");
+  await expect(make(directory.newName(), archive({ name: "a", pax: { "SCHILY.xattr.user.a": "v".repeat(1000) } }), { limits: { maxMetadataBytes: 1200 } })).rejects.toThrow("maxMetadataBytes (1200)");
+});
+
+test("directories that an archive names only by what is in them count like all others", async () => {
+  const deep = (depth: number, first = "d") => ({ name: "a", pax: { path: `${first}${"/a".repeat(depth - 1)}` } });
+  expect((await make(directory.newName(), archive(deep(256)))).inodes).toBe(257);
+  await expect(make(directory.newName(), archive(deep(257)))).rejects.toThrow("over the limit maxDepth (256)");
+  const many = archive(...Array.from({ length: 10 }, (_, index) => deep(250, `d${index}`)));
+  await expect(make(directory.newName(), many, { limits: { maxInodes: 2500 } })).rejects.toThrow("over the limit maxInodes (2500)");
+  await expect(make(directory.newName(), many, { limits: { maxMetadataBytes: 1_400_000 } })).rejects.toThrow("over the limit maxMetadataBytes (1400000)");
+  expect((await make(directory.newName(), many)).inodes).toBe(2501);
+});
+
+test("no name of an archive reaches a terminal as it is", async () => {
+  const name = Buffer.from("a\x1b[2J\u009b\u202e\x7f\n/../b");
+  await expect(make(directory.newName(), archive({ name }))).rejects.toThrow(String.raw`"a\x1b[2J\x9b\u202e\x7f\n/../b" has ".." in it`);
 });

@@ -340,6 +340,49 @@ describe("prune", () => {
   });
 });
 
+describe("whoever waits for another process hears of it and can be stopped", () => {
+  /** Starts `verb` while `lockFile` is held by somebody else, and stops it. What it said it waits for. */
+  async function stopped(lockFile: string, verb: (options: { signal: AbortSignal; onWait: (what: string) => void }) => Promise<unknown>): Promise<string[]> {
+    const held = await takeLock(lockFile);
+    const stop = new AbortController();
+    const waits: string[] = [];
+    const result = verb({ signal: stop.signal, onWait: (what) => (waits.push(what), stop.abort()) });
+    await expect(result).rejects.toMatchObject({ code: "CANCELLED" });
+    await held.release();
+    return waits;
+  }
+
+  test("prune, for a pull", async () => {
+    await pullEnvironment(name);
+    expect(await stopped(file("environments/locks/store"), pruneEnvironments)).toEqual(["another process is pulling an environment"]);
+    expect((await pruneEnvironments()).removed).toEqual([]);
+  });
+
+  test("open, that has a newer guest program", async () => {
+    await pullEnvironment(name);
+    await writeFile(guest.path, "a newer guest program");
+    expect(await stopped(file("environments/locks/install"), (options) => openEnvironment(name, options))).toEqual(["another process is at work on the environments"]);
+    expect(await stopped(file("environments/locks/store"), (options) => openEnvironment(name, options))).toEqual(["another process is at work on the environments"]);
+    expect(await openEnvironment(name)).toMatchObject({ name });
+  });
+
+  test("the scratch disk, for its maker", async () => {
+    const held = await takeLock(file("scratch/lock"));
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 50);
+    await expect(scratchDisk(64, { signal: stop.signal })).rejects.toMatchObject({ code: "CANCELLED" });
+    await held.release();
+  });
+
+  test("what begins after the end of it does nothing", async () => {
+    const signal = AbortSignal.abort();
+    for (const verb of [() => listEnvironments({ signal }), () => inspectEnvironment(name, { signal }), () => openEnvironment(name, { signal }), () => pruneEnvironments({ signal }), () => scratchDisk(64, { signal })]) {
+      await expect(verb()).rejects.toMatchObject({ code: "CANCELLED" });
+    }
+    expect(await readdir(cache).catch(() => [])).toEqual([]);
+  });
+});
+
 describe("scratch disk", () => {
   test("made once, sparse, read-only, empty; the same bytes every time", async () => {
     const path = await scratchDisk(64);

@@ -200,6 +200,8 @@ test("every limit is named in its error", async () => {
   expect(await refusal(archive({ name: "s", data: "x", pax: { "GNU.sparse.size": "100", "GNU.sparse.map": "0,1" } }), { limits: { maxFileBytes: 99 } })).toContain("maxFileBytes (99)");
   expect(await refusal(archive(big), { limits: { maxArchiveBytes: 600 } })).toContain("maxArchiveBytes (600)");
   expect(await refusal(Buffer.concat([archive(big), Buffer.alloc(100_000)]), { limits: { maxArchiveBytes: 5000 } })).toContain("maxArchiveBytes (5000)");
+  const global = (key: string) => paxHeader({ [key]: "v".repeat(600_000) }, "g");
+  expect(await refusal(archive(global("a"), { name: "one" }, global("b"), { name: "two" }))).toContain("maxGlobalBytes (1048576)");
   expect(await refusal(archive(...Array.from({ length: 20 }, () => paxHeader({ uid: "1" })), { name: "a" }))).toContain("maxHeadersPerEntry (16)");
 });
 

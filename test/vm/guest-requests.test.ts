@@ -1,0 +1,173 @@
+// Every request of the protocol over virtio, to one real guest.
+import { createHash, randomBytes } from "node:crypto";
+import { beforeAll, expect, test } from "vitest";
+import { connectChannel, type Channel } from "../../src/channel/index.js";
+import { bytesOf, run, said, text, useGuests, type Guest } from "./guest.js";
+
+const guests = useGuests();
+let guest: Guest;
+let channel: Channel;
+
+beforeAll(async () => {
+  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 2 });
+  channel = guest.channel;
+  await channel.identify({ vmId: "vm-test", hostname: "vm-test", machineId: "0123456789abcdef0123456789abcdef" });
+});
+
+const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+const sh = (script: string) => ["/bin/sh", "-c", script];
+
+test("who it is, the time, randomness, a ping", async () => {
+  expect(await text(channel, { shell: "hostname; cat /etc/machine-id" })).toBe("vm-test\n0123456789abcdef0123456789abcdef");
+  const { clockNs } = await channel.setClock();
+  expect(Math.abs(Number(clockNs / 1_000_000n) - Date.now())).toBeLessThan(60_000);
+  await channel.addEntropy(randomBytes(4096));
+  const first = await channel.ping();
+  expect(await channel.ping()).toBeGreaterThan(first);
+});
+
+test("words, environment, directory and what is not there", async () => {
+  expect(await text(channel, { argv: ["printf", "%s|", "a b", "", "$HOME", Buffer.from([0xff, 0x0a])] })).toBe("a b||$HOME|\ufffd\n|");
+  expect(await text(channel, { argv: sh("pwd; echo $A; echo $HOME $USER $LANG"), cwd: "/usr/bin", env: { A: "b c" } })).toBe("/usr/bin\nb c\n/root root C.UTF-8");
+  expect((await run(channel, { argv: ["no-such-program"] })).outcome).toMatchObject({ failure: { errno: 2, stage: "exec", message: "no-such-program: command not found" } });
+  expect((await run(channel, { argv: ["/etc/passwd"] })).outcome).toMatchObject({ failure: { errno: 13, stage: "exec" } });
+  expect((await run(channel, { argv: ["true"], cwd: "/nowhere" })).outcome).toMatchObject({ failure: { errno: 2, stage: "chdir" } });
+});
+
+test("users by name, number and group", async () => {
+  const id = (user: string) => text(channel, { argv: sh("id -u; id -g; id -G; cd; pwd"), user });
+  expect(await id("nobody")).toBe("65534\n65534\n65534\n/");
+  expect(await id("1234:5678")).toBe("1234\n5678\n5678\n/");
+  expect(await id("daemon:tty")).toMatch(/^1\n5\n/);
+  expect((await run(channel, { argv: ["true"], user: "nobody-such" })).outcome).toMatchObject({ failure: { stage: "user" } });
+  expect(await text(channel, { argv: sh("cat /etc/shadow 2>&1 || true"), user: "nobody" })).toContain("Permission denied");
+});
+
+test("every exit status", async () => {
+  for (const code of [0, 1, 2, 126, 127, 128, 255]) expect((await run(channel, { argv: sh(`exit ${code}`) })).outcome).toMatchObject({ exitCode: code });
+  expect((await run(channel, { argv: sh("kill -11 $$") })).outcome).toMatchObject({ exitCode: 139, signal: 11 });
+});
+
+test("20 MB through cat, both windows full again and again", async () => {
+  const sent = randomBytes(20_000_000);
+  const pieces = Array.from({ length: 306 }, (_, at) => sent.subarray(at * 65_573, (at + 1) * 65_573));
+  const { outcome, stdout } = await run(channel, { argv: ["cat"] }, pieces);
+  expect(outcome).toMatchObject({ exitCode: 0, stdoutBytes: 20_000_000 });
+  expect(sha256(stdout)).toBe(sha256(sent));
+});
+
+test("a reader that does not read holds up its command and nobody else", async () => {
+  const slow = channel.exec({ argv: sh("head -c 5000000 /dev/zero; echo done >&2") });
+  await slow.started;
+  expect(await text(channel, { argv: ["echo", "meanwhile"] })).toBe("meanwhile");
+  expect((await bytesOf(slow.stdout)).length).toBe(5_000_000);
+  expect((await bytesOf(slow.stderr)).toString()).toBe("done\n");
+});
+
+test("a terminal: its size, job control, interrupt and end", async () => {
+  const shell = channel.exec({ argv: ["/bin/bash", "--norc"], tty: { rows: 30, columns: 100 }, stdin: true, env: { PS1: "ready> " } });
+  await said(shell.stdout, /ready> /);
+  const ask = (line: string, answer: RegExp) => {
+    const heard = said(shell.stdout, answer);
+    shell.stdin!.write(line);
+    return heard;
+  };
+  await ask("stty size\n", /^30 100\r$/m);
+  shell.resize(50, 132);
+  await ask("stty size\n", /^50 132\r$/m);
+  // It says so itself when it is in the foreground; before that the shell would get the keys. With exec, as a shell that is stopped inside vfork hangs.
+  await ask("sh -c 'echo g''o; exec sleep 1000'\n", /^go\r$/m);
+  await ask("\x1a", /Stopped[^]*ready> /);
+  await ask("fg\n", /^sh -c .*\r$/m);
+  await ask("\x03", /ready> /);
+  await ask("echo status=$?; tty\n", /status=130[^]*\/dev\/pts\/0/);
+  shell.stdin!.end();
+  expect(await shell.result).toMatchObject({ exitCode: 0 });
+});
+
+test("files whole: 50 MB, modes, appended, exclusive, parts, binary names", async () => {
+  const content = randomBytes(50_000_000);
+  const name = Buffer.from("/tmp/\xff\xfe\n'\"name", "latin1");
+  await channel.writeFile(name, content, { mode: 0o4751 });
+  expect(sha256(await bytesOf(channel.readFile(name)))).toBe(sha256(content));
+  expect(await channel.stat(name)).toMatchObject({ type: "file", mode: 0o4751, uid: 0, links: 1, sizeBytes: 50_000_000n });
+  expect((await bytesOf(channel.readFile(name, { offset: 49_999_990, length: 100 }))).equals(content.subarray(49_999_990))).toBe(true);
+  await channel.writeFile(name, Buffer.from("more"), { append: true });
+  expect((await channel.stat(name)).sizeBytes).toBe(50_000_004n);
+  await expect(channel.writeFile(name, Buffer.from("x"), { exclusive: true })).rejects.toMatchObject({ code: "EXISTS" });
+  await channel.writeFile("/tmp/a/b/c/d", Buffer.from("deep"), { makeParents: true });
+  expect((await bytesOf(channel.readFile("/tmp/a/b/c/d"))).toString()).toBe("deep");
+  expect((await channel.list("/tmp")).map((each) => each.name.toString("latin1")).sort()).toEqual(["a", "\xff\xfe\n'\"name"]);
+  await expect(bytesOf(channel.readFile("/nothing"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await run(channel, { argv: ["ln", "-s", "/tmp/a", "/tmp/link"] });
+  expect(await channel.stat("/tmp/link")).toMatchObject({ type: "link", target: Buffer.from("/tmp/a") });
+  expect(await channel.stat("/tmp/link", { follow: true })).toMatchObject({ type: "directory" });
+});
+
+test("a write that is broken off leaves what was there, and no temporary file", async () => {
+  await channel.writeFile("/tmp/kept", Buffer.from("before"));
+  const controller = new AbortController();
+  const endless = async function* () {
+    for (let count = 0; ; count++) {
+      if (count === 20) controller.abort();
+      yield Buffer.alloc(65_536);
+    }
+  };
+  await expect(channel.writeFile("/tmp/kept", endless(), { signal: controller.signal })).rejects.toMatchObject({ code: "CANCELLED" });
+  expect((await bytesOf(channel.readFile("/tmp/kept"))).toString()).toBe("before");
+  expect((await channel.list("/tmp")).filter((each) => each.name.toString("latin1").includes("pyro"))).toEqual([]);
+});
+
+test("signals reach the process, its group or all of its cgroup", async () => {
+  const trap = "trap 'echo shell' TERM; (trap 'echo child; exit' TERM; echo ready; while :; do sleep 0.05; done) & while :; do wait; sleep 0.05; done";
+  const one = channel.exec({ argv: sh(trap) });
+  await said(one.stdout, /ready/);
+  one.signal(15, "process");
+  expect(await said(one.stdout, /shell/)).not.toContain("child");
+  one.signal(15, "group");
+  await said(one.stdout, /child/);
+  one.signal(9, "all");
+  expect(await one.result).toMatchObject({ signal: 9 });
+});
+
+test("background children live on, CANCEL leaves none", async () => {
+  const { outcome } = await run(channel, { argv: sh("setsid sleep 4711 & echo started") });
+  expect(outcome).toMatchObject({ exitCode: 0 });
+  const count = (what: string) => text(channel, { argv: sh(`grep -lxz '${what}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l`) });
+  expect(await count("471[1]")).toBe("1");
+  const cancelled = channel.exec({ argv: sh("setsid sleep 4712 & setsid setsid sleep 4712 & echo ready; wait") });
+  await said(cancelled.stdout, /ready/);
+  cancelled.cancel();
+  expect(await cancelled.result).toMatchObject({ signal: 9 });
+  await expect.poll(() => count("471[2]")).toBe("0");
+});
+
+test("64 at once, 200 in a row", async () => {
+  const all = await Promise.all(Array.from({ length: 64 }, (_, at) => text(channel, { argv: ["echo", String(at)] })));
+  expect(all).toEqual(Array.from({ length: 64 }, (_, at) => String(at)));
+  for (let at = 0; at < 200; at++) expect(await text(channel, { argv: ["echo", String(at)] })).toBe(String(at));
+});
+
+test("a second port: its own commands, gone with its host", async () => {
+  const second = await connectChannel(guest.vm.ports[1]!, { fresh: true, deadlineMs: 60_000 });
+  const endless = second.exec({ argv: ["sleep", "4713"] });
+  await endless.started;
+  expect(await text(channel, { argv: ["echo", "first"] })).toBe("first");
+  second.close();
+  await expect.poll(() => text(channel, { argv: sh("grep -lxz '471[3]' /proc/[0-9]*/cmdline 2>/dev/null | wc -l") })).toBe("0");
+  expect(await second.closed).toBe(undefined);
+});
+
+test("a fork bomb is killed by CANCEL, and the guest lives on", async () => {
+  const bomb = channel.exec({ argv: ["/bin/bash", "-c", "bomb() { bomb | bomb & }; bomb; sleep 1000"] });
+  await bomb.started;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  bomb.cancel();
+  expect(await bomb.result).toMatchObject({ signal: 9 });
+  expect(await text(channel, { argv: ["echo", "alive"] })).toBe("alive");
+});
+
+test("told to power off, it does", async () => {
+  await channel.powerOff();
+  expect(await guest.vm.exited).toMatchObject({ reason: "guest", code: 0 });
+});
