@@ -133,7 +133,7 @@ const damages: [string, () => void][] = [
   ["device state gone", () => rmSync(file("device-state"))],
 ];
 test.each(damages)("damage that shows: %s; the template is made anew", async (_what, damage) => {
-  leaveOne();
+  leaveNone();
   await trace();
   damage();
   expect(await trace()).toContain("phase=template");
@@ -146,7 +146,7 @@ const hidden: [string, () => void][] = [
   ["scratch disk", () => writeFileSync(file("scratch"), Buffer.alloc(65_536))],
 ];
 test.each(hidden)("damage that only the fork finds: %s; one boot instead, then a new template", async (_what, damage) => {
-  leaveOne();
+  leaveNone();
   await trace();
   damage();
   restamp();
@@ -238,8 +238,8 @@ function lcg(seed: number): () => number {
   return () => (state = (state * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
 }
 
-function leaveOne(): void {
-  for (const key of keys().slice(1)) rmSync(join(templates, key), { recursive: true });
+function leaveNone(): void {
+  for (const key of keys()) rmSync(join(templates, key), { recursive: true });
 }
 
 function overwrite(name: string): void {
