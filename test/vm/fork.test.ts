@@ -1,6 +1,6 @@
 // Forks of a frozen VM, for real: each is itself, shares nothing that it changes, and whatever is wrong with a template costs a boot and no result.
 import { execFileSync } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -45,7 +45,7 @@ async function trace(more: Record<string, string> = {}): Promise<string> {
   return result.stderr;
 }
 
-const keys = () => readdirSync(templates).filter((name) => /^[0-9a-f]{64}$/.test(name));
+const keys = () => (existsSync(templates) ? readdirSync(templates) : []).filter((name) => /^[0-9a-f]{64}$/.test(name));
 const file = (name: string) => join(templates, keys()[0]!, name);
 
 test("ten at once on a cold cache make one template; the others wait for it and say so", async () => {
