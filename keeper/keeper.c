@@ -7,9 +7,11 @@
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
  *
- *   pyro-keeper lock [--shared] [--try] -- FILE
+ *   pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]
  *       Takes flock(2) on FILE (made 0600), says `waiting` if it has to wait, then `locked`, and holds it until the end
- *       of its standard input or SIGTERM. Exit status 75 with --try when somebody else holds it.
+ *       of its standard input or SIGTERM. Exit status 75 with --try when somebody else holds it. PROGRAM (a path) is run
+ *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
+ *       others that have to end too may still be in its way.
  *
  *   pyro-keeper tsc
  *       Prints the rate of the time stamp counter in kHz.
@@ -45,10 +47,14 @@ enum {
     EXIT_NOT_FOUND = 127,
     EXIT_HELD = 75, /* EX_TEMPFAIL of sysexits.h */
     MAX_LOCKS = 16,
+    LOCK_RETRY_MS = 10,
+    LOCK_TRIES = 100, /* a second, for all locks together */
     MAX_SECONDS = 1 << 30,
     MAX_GRACE_MS = 1 << 30,
     /* A killed process goes at once, unless a broken device or file system holds it in the kernel. */
     DESCENDANTS_SECONDS = 30,
+    LAST_ATTEMPTS = 100,
+    LAST_PAUSE_MS = 100,
 };
 
 static void fail(const char *what, const char *name) {
@@ -58,7 +64,7 @@ static void fail(const char *what, const char *name) {
 
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]... -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE\n       pyro-keeper tsc\n", why);
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -121,6 +127,37 @@ static void close_from_to(unsigned first, unsigned last, bool only_on_exec) {
     }
 }
 
+/* Whether `file` is still the name of what is open as `fd`. If not, a lock on it is one on nothing that anybody else will open. */
+static bool is_named(int fd, const char *file) {
+    struct stat held, named;
+    return fstat(fd, &held) == 0 && stat(file, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+}
+
+/*
+ * Takes the shared lock on a file that must be there. Who removes what nobody uses locks it for a moment to find out: that is
+ * waited for, briefly, since our lifeline is not watched yet.
+ */
+static int lock_shared(const char *file, int *tries_left) {
+    for (;;) {
+        int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a FIFO must not hold us up */
+        if (fd < 0) fail("can't lock", file);
+        while (flock(fd, LOCK_SH | LOCK_NB) != 0) {
+            if (errno != EWOULDBLOCK && errno != EINTR) fail("can't lock", file);
+            if ((*tries_left)-- == 0) {
+                errno = EWOULDBLOCK;
+                fail("can't lock", file);
+            }
+            nanosleep(&(struct timespec){.tv_nsec = LOCK_RETRY_MS * 1000000L}, NULL);
+        }
+        if (is_named(fd, file)) return fd;
+        close(fd);
+        if ((*tries_left)-- == 0) {
+            errno = ESTALE;
+            fail("can't lock", file);
+        }
+    }
+}
+
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
     keep->lifeline = -1;
@@ -141,10 +178,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
     /* What our maker means for the program is below the lifeline. Above it is what leaked into our maker from whoever started it. */
     close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
-    for (int n = 0; n < keep->lock_count; n++) {
-        keep->locks[n] = open(lock_files[n], O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        if (keep->locks[n] < 0 || flock(keep->locks[n], LOCK_SH | LOCK_NB) != 0) fail("can't lock", lock_files[n]);
-    }
+    int tries_left = LOCK_TRIES;
+    for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
 }
 
 static int open_timer(void) {
@@ -363,6 +398,27 @@ static bool wait_for_lock(int fd, int operation, int signals) {
     return false;
 }
 
+/* Runs the program to its end. True if it succeeded. */
+static bool run_last(char **program, const sigset_t *mask) {
+    pid_t self = getpid();
+    pid_t child = fork();
+    if (child < 0) return false;
+    if (child == 0) {
+        die_with(self);
+        setpgid(0, 0); /* what tells our group to end is not meant for it */
+        signal(SIGPIPE, SIG_DFL);
+        sigprocmask(SIG_SETMASK, mask, NULL);
+        int null = open("/dev/null", O_RDWR);
+        for (int fd = 0; fd <= 2; fd++) dup2(null, fd);
+        close(null);
+        execv(program[0], program);
+        _exit(EXIT_NOT_FOUND);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) if (errno != EINTR) return false;
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
 static int lock_main(int argc, char **argv) {
     int operation = LOCK_EX, i = 0;
     bool only_try = false, said = false;
@@ -371,12 +427,13 @@ static int lock_main(int argc, char **argv) {
         else if (strcmp(argv[i], "--try") == 0) only_try = true;
         else usage("an unknown option");
     }
-    if (i + 2 != argc) usage("lock needs one file");
+    if (i + 2 > argc) usage("lock needs a file");
     const char *file = argv[i + 1];
+    char **last = argv + i + 2;
     sigset_t mask;
     int signals = open_signals(&mask);
     for (;;) {
-        int fd = open(file, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+        int fd = open(file, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
         if (fd < 0) fail("can't open", file);
         /* Asked again after the wait: the waiter may also have failed. */
         while (flock(fd, operation | LOCK_NB) != 0) {
@@ -388,12 +445,12 @@ static int lock_main(int argc, char **argv) {
             if (!wait_for_lock(fd, operation, signals)) return 0;
         }
         /* Whoever held it may have removed or replaced the file: then this is a lock on nothing that anybody else will open. */
-        struct stat held, named;
-        if (fstat(fd, &held) == 0 && stat(file, &named) == 0 && held.st_ino == named.st_ino && held.st_dev == named.st_dev) break;
+        if (is_named(fd, file)) break;
         close(fd);
     }
-    say("locked\n");
-    wait_for_end(signals, 0);
+    signal(SIGPIPE, SIG_IGN); /* whoever asked may be dead by now; the program is to run all the same */
+    if (write(STDOUT_FILENO, "locked\n", 7) == 7) wait_for_end(signals, 0);
+    for (int attempt = 0; last[0] != NULL && !run_last(last, &mask) && attempt < LAST_ATTEMPTS; attempt++) poll(NULL, 0, LAST_PAUSE_MS);
     return 0;
 }
 

@@ -23,6 +23,7 @@ const homes: readonly { what: RegExp; home: string }[] = [
   { what: /\bprocess\.env\b/, home: "base/settings.ts" },
   { what: /\bprocess\.exit\b/, home: "main.ts" },
   { what: /\bprocess\.(stdout|stderr)\b|\bconsole\.\w+\(/, home: "cli/render.ts" },
+  { what: /\bmkdir\([^\n]*\brecursive\b/, home: "base/directory.ts" }, // Node's never ends in /proc
 ];
 
 const source = new URL("../src", import.meta.url).pathname;

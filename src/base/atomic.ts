@@ -24,7 +24,12 @@ export async function writeAtomic(path: string, data: string | Uint8Array, mode 
 
 /** Makes renames and new names in `directory` durable. */
 export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, "r");
+  await syncFile(directory);
+}
+
+/** Makes the content of the file `path` durable. */
+export async function syncFile(path: string): Promise<void> {
+  const handle = await open(path, "r");
   try {
     await handle.sync();
   } finally {

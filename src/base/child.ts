@@ -167,6 +167,9 @@ const packageOf: Record<string, string> = {
   lz4: "lz4",
   "dpkg-deb": "dpkg",
   "apt-get": "apt",
+  "apt-cache": "apt",
+  "apt-config": "apt",
+  unshare: "util-linux",
   mke2fs: "e2fsprogs",
 };
 

@@ -52,15 +52,16 @@ export function toPyroError(error: unknown): PyroError {
   if (errno === "ENOSPC" || errno === "EDQUOT") {
     return new PyroError("DISK_FULL", message, { cause: error, hint: "Free some space: `pyro env prune` removes what is no longer used." });
   }
-  if (errno === "EACCES" || errno === "EPERM" || errno === "EROFS") {
-    return new PyroError("DENIED", message, {
-      cause: error,
-      hint: "Set XDG_CACHE_HOME, XDG_STATE_HOME and XDG_RUNTIME_DIR to directories that you can write to.",
-    });
+  // The last three: a directory that was named is a file, a loop of links, or too long a name.
+  if (errno !== undefined && ["EACCES", "EPERM", "EROFS", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(errno)) {
+    return new PyroError("DENIED", message, { cause: error, hint: directoriesHint });
   }
   if (error instanceof Error && error.name === "AbortError") return new PyroError("CANCELLED", "Cancelled.", { cause: error });
   return new PyroError("INTERNAL", message, { cause: error });
 }
+
+/** The next step where a directory of ours can't be used. */
+export const directoriesHint = "Set XDG_CACHE_HOME to a directory that you can write to.";
 
 /** `ENOENT`, `EACCES` … of an error that Node made from an errno; undefined for others. */
 export function systemCode(error: unknown): string | undefined {

@@ -21,6 +21,6 @@ export function harmlessLine(text: string, maxLength: number): string {
 }
 
 // C0 but \t and \n, DEL and C1 (ECMA-48); line and paragraph separators; the characters of the Unicode bidirectional algorithm
-// (UAX #9, section 2) that change the order of others; halves of surrogate pairs.
+// (UAX #9, section 2) that change the order of others; those without a width; halves of surrogate pairs.
 // eslint-disable-next-line no-control-regex -- control characters are what is sought
-const harmful = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const harmful = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;

@@ -2,11 +2,12 @@
  * Locks between processes, held by the kernel (flock(2)) through the keeper, so that they end with whoever held them,
  * however it ended. There is no stale lock to judge and to break.
  */
-import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { keepChild } from "./child.js";
+import { keepChild, keepTail } from "./child.js";
 import { cancelled } from "./deadline.js";
-import { PyroError } from "./error.js";
+import { makeDirectory } from "./directory.js";
+import { PyroError, toPyroError } from "./error.js";
+import { harmlessLine } from "./harmless.js";
 import { nativeProgram } from "./paths.js";
 
 export interface Lock {
@@ -18,11 +19,19 @@ export interface LockOptions {
   signal?: AbortSignal;
   /** Called once, when somebody else holds the lock and we wait. */
   onWait?: () => void;
+  /**
+   * A program (an absolute path) and its arguments, run when the lock ends, by `release` or with this process, and before
+   * anybody else gets it; again and again until it succeeds, for two minutes at most.
+   */
+  last?: readonly [string, ...string[]];
 }
 
-/** Takes the lock on `file` (made if it is not there), waiting for as long as it takes or until `signal` aborts. */
+/**
+ * Takes the lock on `file` (made if it is not there), waiting for as long as it takes or until `signal` aborts. Throws DENIED
+ * or DISK_FULL when there can be no such file.
+ */
 export async function takeLock(file: string, options: LockOptions = {}): Promise<Lock> {
-  await mkdir(dirname(file), { recursive: true });
+  await makeDirectory(dirname(file));
   const lock = await ask(file, options);
   if (lock === undefined) throw new PyroError("INTERNAL", `The lock ${file} could not be taken.`);
   return lock;
@@ -30,13 +39,14 @@ export async function takeLock(file: string, options: LockOptions = {}): Promise
 
 /** Takes the lock on `file` if nobody holds it against us; undefined if somebody does. */
 export async function tryLock(file: string, options: { shared?: boolean } = {}): Promise<Lock | undefined> {
-  await mkdir(dirname(file), { recursive: true });
+  await makeDirectory(dirname(file));
   return ask(file, { ...options, try: true });
 }
 
 async function ask(file: string, options: LockOptions & { try?: boolean }): Promise<Lock | undefined> {
-  const args = ["lock", ...(options.shared ? ["--shared"] : []), ...(options.try ? ["--try"] : []), "--", file];
-  const child = await keepChild(nativeProgram("pyro-keeper"), args, { stdio: ["pipe", "pipe", "ignore"] });
+  const args = ["lock", ...(options.shared ? ["--shared"] : []), ...(options.try ? ["--try"] : []), "--", file, ...(options.last ?? [])];
+  const child = await keepChild(nativeProgram("pyro-keeper"), args, { stdio: ["pipe", "pipe", "pipe"], ...(options.last === undefined ? {} : { graceMs: lastMs }) });
+  const stderr = keepTail(child.stdio[2]!, 4096);
   const onAbort = () => void child.end();
   options.signal?.addEventListener("abort", onAbort, { once: true });
   if (options.signal?.aborted) onAbort();
@@ -58,8 +68,25 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
     if (locked) return { release: async () => void (await child.end()) };
     if (options.signal?.aborted) throw cancelled(options.signal);
     if (options.try && (await child.exited).code === 75) return undefined;
-    throw new PyroError("INTERNAL", `The lock ${file} could not be taken.`);
+    throw lockError(file, stderr());
   } finally {
     options.signal?.removeEventListener("abort", onAbort);
   }
 }
+
+const lastMs = 120_000;
+
+/** The keeper's words end with strerror(3)'s in the C locale. */
+function lockError(file: string, said: string): PyroError {
+  const why = /: ([^:\n]*)\n$/.exec(said)?.[1] ?? "";
+  const error = new Error(`The lock ${file} could not be taken: ${why === "" ? "no reason was given" : harmlessLine(why, 200)}.`);
+  return toPyroError(Object.assign(error, { code: errorNumbers[why] }));
+}
+
+const errorNumbers: Record<string, string> = {
+  "Permission denied": "EACCES",
+  "Operation not permitted": "EPERM",
+  "Read-only file system": "EROFS",
+  "No space left on device": "ENOSPC",
+  "Disk quota exceeded": "EDQUOT",
+};

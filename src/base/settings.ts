@@ -38,24 +38,31 @@ export const settings = {
   debugLog: () => read("PYRO_LOG") === "debug",
   /** `NO_COLOR`, as https://no-color.org has it. */
   noColor: () => read("NO_COLOR") !== undefined,
+  /** The user's proxies, `http_proxy` and its like, for programs that fetch. They may hold a password. */
+  proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
   home: () => read("HOME"),
-  xdgCacheHome: () => read("XDG_CACHE_HOME"),
-  xdgStateHome: () => read("XDG_STATE_HOME"),
-  xdgRuntimeDirectory: () => read("XDG_RUNTIME_DIR"),
+  xdgCacheHome: () => readAbsolute("XDG_CACHE_HOME"),
+  xdgStateHome: () => readAbsolute("XDG_STATE_HOME"),
+  xdgRuntimeDirectory: () => readAbsolute("XDG_RUNTIME_DIR"),
   path: () => read("PATH") ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };
 
 /**
- * The environment that child processes get: what they need to find programs, a locale that makes their messages parseable,
- * and the user's proxy settings. Nothing else of the user's environment is handed on, so no secret in it is either.
+ * The environment that child processes get: what they need to find programs, and a locale that makes their messages parseable.
+ * Nothing else of the user's environment is handed on, so no secret in it is either.
  */
 export function childEnvironment(extra: Record<string, string> = {}): Record<string, string> {
-  const result: Record<string, string> = { PATH: `${settings.path()}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8" };
-  for (const name of ["HOME", "USER", "LOGNAME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]) {
-    const value = read(name);
-    if (value !== undefined) result[name] = value;
-  }
-  return { ...result, ...extra };
+  return { PATH: `${settings.path()}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8", ...readAll(["HOME", "USER", "LOGNAME", "TMPDIR"]), ...extra };
+}
+
+function readAll(names: readonly string[]): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, read(name)] as const).filter((pair): pair is [string, string] => pair[1] !== undefined));
+}
+
+/** Relative paths in XDG's variables are to be ignored (XDG Base Directory Specification, "Basics"). */
+function readAbsolute(name: string): string | undefined {
+  const value = read(name);
+  return value?.startsWith("/") ? value : undefined;
 }
 
 function read(name: string): string | undefined {

@@ -1,5 +1,6 @@
 /** Messages of protocol/PROTOCOL.md, "Messages": lists of tagged fields and an end mark. */
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { MAX_FIELDS, MAX_MESSAGE, violation } from "./codec.js";
 
 export const Tag = {
@@ -94,11 +95,12 @@ export function hasField(bytes: Buffer, name: TagName): boolean {
   return false;
 }
 
-/** Text of the guest that people will see: UTF-8, invalid bytes and everything that could steer a terminal replaced by U+FFFD. */
+/** A line of the guest's that people will see: UTF-8, invalid bytes replaced by U+FFFD, what could steer a terminal written out. */
 export function harmlessText(bytes: Buffer): string {
-  // Controls, line and paragraph separators, and the characters that turn the direction of writing.
-  return bytes.toString("utf8").replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, "\ufffd");
+  return harmlessLine(bytes.toString("utf8"), maxTextLength);
 }
+
+const maxTextLength = 4096;
 
 export function u8(value: number): Buffer {
   return Buffer.of(value);

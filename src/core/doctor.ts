@@ -1,13 +1,13 @@
 /** What this host can do, found out by doing it: a guest is booted and runs a command. */
-import { access, constants, lstat, mkdir, readdir, statfs } from "node:fs/promises";
+import { access, constants, statfs } from "node:fs/promises";
 import { release } from "node:os";
-import { join } from "node:path";
 import { findProgram } from "../base/child.js";
 import { checkSignal } from "../base/deadline.js";
+import { makeDirectory } from "../base/directory.js";
 import { toPyroError, type PyroError } from "../base/error.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
-import { checkBuilder, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
+import { checkBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
 import { inspectKvm, qemuVersion, type KvmVerdict } from "../vmm/index.js";
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
@@ -89,7 +89,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     kvm,
     ...(accelerator !== undefined && { accelerator }),
     ...(version !== undefined && { qemuVersion: version }),
-    cache: { path, sizeBytes: await sizeOf(path), freeBytes: await freeBytes(path) },
+    cache: { path, sizeBytes: await diskUsage([path]), freeBytes: await freeBytes(path) },
     capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: false },
     checks,
   };
@@ -127,7 +127,7 @@ async function anyInstalled(): Promise<OpenEnvironment> {
 
 async function checkCache(): Promise<string> {
   const path = cacheDirectory();
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makeDirectory(path);
   await access(path, constants.W_OK);
   return path;
 }
@@ -138,19 +138,5 @@ async function freeBytes(path: string): Promise<number> {
     return bavail * bsize;
   } catch {
     return 0;
-  }
-}
-
-/** What `path` takes on the disk, bytes; files with several names count once. */
-async function sizeOf(path: string, seen = new Set<number>()): Promise<number> {
-  try {
-    const stat = await lstat(path);
-    if (seen.has(stat.ino)) return 0;
-    seen.add(stat.ino);
-    let total = stat.blocks * 512;
-    if (stat.isDirectory()) for (const name of await readdir(path)) total += await sizeOf(join(path, name), seen);
-    return total;
-  } catch {
-    return 0; // gone meanwhile, or not ours to read
   }
 }

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkSignal } from "../base/deadline.js";
+import { makeDirectory } from "../base/directory.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { takeLock, tryLock, type Lock } from "../base/lock.js";
 import { log } from "../base/log.js";
@@ -187,7 +188,7 @@ async function checkSpace({ memMib }: VmSpec): Promise<void> {
 
 /** One for all templates: on a host that makes two at once, neither is ready sooner. */
 async function takeTemplatesLock(signal?: AbortSignal, onWait?: () => void): Promise<Lock> {
-  await mkdir(places.templates(), { recursive: true, mode: 0o700 });
+  await makeDirectory(places.templates());
   const patience = AbortSignal.timeout(waitMs);
   return takeLock(places.lock(), { signal: signal === undefined ? patience : AbortSignal.any([patience, signal]), ...(onWait && { onWait }) });
 }

@@ -1,5 +1,6 @@
 /** What apt's and mmdebstrap's messages mean for whoever waits for packages. */
 import { PyroError } from "../base/error.js";
+import { harmless } from "../base/harmless.js";
 import { settings } from "../base/settings.js";
 
 /** The error for a program of apt's that failed; `what` began the sentence: "Debian's package lists could not be fetched". */
@@ -25,12 +26,12 @@ export function userNamespaceHint(): string {
 
 /** Addresses without the user and password they may carry: messages, records and images must not have these. */
 export function withoutPassword(text: string): string {
-  return text.replace(/\/\/[^/@\s]*@/g, "//");
+  return text.replace(/\/\/[^/\s]*@/g, "//");
 }
 
 /** The last lines that say what went wrong, on one line, made harmless. */
 function lastMessages(stderr: string): string {
-  const lines = withoutPassword(stderr).replace(/[^\x20-\x7e\n]/g, "").split("\n").map((line) => line.trim()).filter((line) => line !== "");
+  const lines = withoutPassword(stderr).split("\n").map((line) => harmless(line.replaceAll("\t", " ").trim())).filter((line) => line !== "");
   const errors = lines.filter((line) => /^(E|W|Err)\s*:|error|failed|cannot|unable/i.test(line) && !line.includes("performed unsandboxed"));
   return (errors.length > 0 ? errors.slice(0, 4) : lines.slice(-3)).join(" ").slice(0, 800);
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { findProgram, runChild, type RunOutput } from "../base/child.js";
 import { PyroError } from "../base/error.js";
 import { hostArchitecture } from "../base/paths.js";
-import { childEnvironment, settings } from "../base/settings.js";
+import { settings } from "../base/settings.js";
 import { aptError } from "./apt-error.js";
 import { drain, runKept } from "./kept.js";
 import { makePrivate } from "./places.js";
@@ -101,12 +101,11 @@ async function configure(suite: string, directory: string): Promise<string> {
   return file;
 }
 
-/** The proxies that the host's apt has been told to use, as environment variables; those that the user has set come before them. */
+/** The user's proxies, and those that the host's apt has been told to use where the user has set none, as environment variables. */
 export async function aptProxies(): Promise<Record<string, string>> {
   const { stdout } = await runChild("apt-config", ["shell", "http_proxy", "Acquire::http::Proxy", "https_proxy", "Acquire::https::Proxy"], { timeoutMs: 30_000 });
   const found = [...stdout.toString("utf8").matchAll(/^(https?_proxy)='(https?:\/\/[^'\s]{1,1000})'$/gm)].map(([, name, value]) => [name!, value!] as const);
-  const set = childEnvironment();
-  return Object.fromEntries(found.filter(([name]) => set[name] === undefined));
+  return { ...Object.fromEntries(found), ...settings.proxies() };
 }
 
 async function runApt(program: string, args: readonly string[], configuration: string, signal: AbortSignal | undefined, what: string, cwd?: string): Promise<void> {

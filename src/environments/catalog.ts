@@ -1,5 +1,6 @@
 /** The environments that have a name of their own: what each is, and what it is made from. The names are part of the public contract. */
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
 
 export interface CatalogEntry {
@@ -54,13 +55,8 @@ export function findEntry(name: string): CatalogEntry {
   if (entry !== undefined) return entry;
   const names = catalog.map((each) => each.name);
   const all = `Available are ${names.join(", ")}.`;
-  const shown = printable(name);
+  const shown = harmlessLine(name, 200);
   if (/[/@]/.test(name)) throw new PyroError("UNSUPPORTED", `The environment "${shown}" names an image in a registry; those can't be pulled yet.`, { hint: all });
   const near = nearest(name, names);
   throw new PyroError("NOT_FOUND", `There is no environment "${shown}".`, { hint: near.length === 0 ? all : `Did you mean ${near.join(" or ")}? ${all}` });
-}
-
-function printable(name: string): string {
-  const harmless = name.replace(/[^\x20-\x7e]/g, "?");
-  return harmless.length <= 200 ? harmless : `${harmless.slice(0, 200)}…`;
 }

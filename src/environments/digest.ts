@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { open, type FileHandle } from "node:fs/promises";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
+import type { Fields } from "./record.js";
 
 export const digestPattern = /^sha256:[0-9a-f]{64}$/;
 
@@ -57,6 +58,16 @@ export async function stampFile(path: string): Promise<FileStamp> {
 
 export function sameStamp(a: FileStamp, b: FileStamp): boolean {
   return a.inode === b.inode && a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs;
+}
+
+/** A stamp as JSON has it, and back. `parseStamp` throws ENVIRONMENT_INVALID. */
+export function stampRecord(stamp: FileStamp): Record<string, string> {
+  return { inode: stamp.inode, size: stamp.size, mtime_ns: stamp.mtimeNs, ctime_ns: stamp.ctimeNs };
+}
+
+export function parseStamp(fields: Fields): FileStamp {
+  const whole = (field: string) => fields.text(field, 40, /^\d+$/);
+  return { inode: whole("inode"), size: whole("size"), mtimeNs: whole("mtime_ns"), ctimeNs: whole("ctime_ns") };
 }
 
 async function stampOf(file: FileHandle, path: string): Promise<FileStamp> {

@@ -1,8 +1,10 @@
 /** Running a program whose output is a stream and that must not outlive us; `runChild` is for short ones with small output. */
-import type { Duplex } from "node:stream";
+import { PassThrough, pipeline, type Duplex } from "node:stream";
+import { StringDecoder } from "node:string_decoder";
 import { keepChild, type ChildExit } from "../base/child.js";
 import { cancelled } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 
 export interface KeptOptions {
   signal?: AbortSignal;
@@ -31,6 +33,9 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     ...(options.env === undefined ? {} : { env: options.env }),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
+  // Read from now on: what nobody reads when a child ends, Node throws away, and `take` may open a file before it reads.
+  const stdout = new PassThrough();
+  pipeline(child.stdio[1]!, stdout, () => {}); // an error of one is the other's, and `take` sees it
   let stopped: PyroError | undefined;
   const stop = (reason: PyroError) => {
     stopped ??= reason;
@@ -44,7 +49,7 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     child.stdio[0]?.end(options.input);
     const stderr = keepLines(child.stdio[2]!, options.onLine);
     let failure: unknown;
-    const result = await take(child.stdio[1]!).catch((error: unknown) => {
+    const result = await take(stdout).catch((error: unknown) => {
       failure = error;
       void child.end(); // what it has left to say is of no use
       return undefined;
@@ -65,8 +70,9 @@ const maxTailBytes = 16_384;
 function keepLines(stream: Duplex, onLine: ((line: string) => void) | undefined): () => string {
   let tail = "";
   let line = "";
+  const decoder = new StringDecoder("utf8");
   stream.on("data", (chunk: Buffer) => {
-    const text = chunk.toString("latin1"); // messages are ASCII; a byte split from its character does no harm
+    const text = decoder.write(chunk);
     tail = (tail + text).slice(-maxTailBytes);
     const lines = (line + text).split("\n");
     line = lines.pop()!.slice(0, maxLineBytes);
@@ -86,7 +92,7 @@ export async function readWhole(stream: AsyncIterable<Uint8Array>, maxBytes: num
   let total = 0;
   for await (const part of stream) {
     total += part.length;
-    if (total > maxBytes) throw new PyroError("PROTOCOL", `${what} has more than ${maxBytes} bytes.`);
+    if (total > maxBytes) throw new PyroError("PROTOCOL", `${harmlessLine(what, 200)} has more than ${maxBytes} bytes.`);
     parts.push(part);
   }
   return Buffer.concat(parts, total);

@@ -1,8 +1,9 @@
 /** The kernel that guests boot: Debian's package, or a directory of the user's, as an uncompressed vmlinux and ordered modules in the kernel store. */
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { syncDirectory } from "../base/atomic.js";
+import { syncDirectory, syncFile } from "../base/atomic.js";
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { takeLock } from "../base/lock.js";
 import { hostArchitecture } from "../base/paths.js";
 import { aptError } from "./apt-error.js";
@@ -121,12 +122,12 @@ async function writeRecord(directory: string, parts: Parts): Promise<void> {
   const files = await Promise.all(
     ["vmlinux", ...parts.order.map((name) => `${name}.ko`)].map(async (name) => {
       const { sizeBytes, digest } = await hashFile(join(directory, name));
-      await sync(join(directory, name));
+      await syncFile(join(directory, name));
       return { name, size_bytes: sizeBytes, digest };
     }),
   );
   await writeFile(join(directory, "kernel.json"), `${JSON.stringify({ schema_version: 1, version: parts.version, source: parts.source, files }, undefined, 2)}\n`, { mode: 0o600 });
-  await sync(join(directory, "kernel.json"));
+  await syncFile(join(directory, "kernel.json"));
 }
 
 async function readKernel(id: string, signal: AbortSignal | undefined): Promise<Kernel> {
@@ -211,7 +212,7 @@ async function unpackKernel(vmlinuz: Buffer, directory: string, signal: AbortSig
       if (total !== unpackedBytes) throw new PyroError("ENVIRONMENT_INVALID", `The kernel has ${total} bytes unpacked and says it has ${unpackedBytes}.`);
     });
     if (failure instanceof Error) throw failure;
-    if (exit.code !== 0) throw new PyroError("ENVIRONMENT_INVALID", `The kernel could not be unpacked: ${exit.stderr.trim()}`);
+    if (exit.code !== 0) throw new PyroError("ENVIRONMENT_INVALID", `The kernel could not be unpacked: ${harmlessLine(exit.stderr.trim(), 800)}`);
   } finally {
     await file.close();
   }
@@ -260,13 +261,4 @@ async function copyDirectory(path: string, target: string, signal: AbortSignal |
   const releases = new Set(order.map((name) => infos.get(name)!.release));
   if (releases.size > 1) throw new PyroError("ENVIRONMENT_INVALID", `The modules in ${path}/modules are for different kernels: ${[...releases].join(", ")}.`);
   return { order, version: [...releases][0] ?? "unknown" };
-}
-
-async function sync(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

@@ -1,5 +1,6 @@
 /** Kernel modules: what each depends on, read from the module itself, and in which order they go in. ELF: System V ABI, chapter 4. */
 import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 
 /** A module's own description, its section `.modinfo`. */
 export interface ModuleInfo {
@@ -84,5 +85,5 @@ function number(value: bigint): number {
 }
 
 function invalid(name: string, why: string): PyroError {
-  return new PyroError("ENVIRONMENT_INVALID", `The kernel module ${name} can't be used: ${why}.`);
+  return new PyroError("ENVIRONMENT_INVALID", `The kernel module ${harmlessLine(name, 100)} can't be used: ${why}.`);
 }

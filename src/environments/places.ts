@@ -1,6 +1,6 @@
 /** Where this port keeps things: every path below the cache directory that it uses is made here. */
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory } from "../base/directory.js";
 import { cacheDirectory } from "../base/paths.js";
 
 export const places = {
@@ -24,8 +24,7 @@ export const places = {
   temporary: () => join(cacheDirectory(), "tmp"),
 };
 
-/** Makes `directory` for this user alone, with all above it. */
+/** Makes `directory` for this user alone, with all above it. Throws DENIED, DISK_FULL. */
 export async function makePrivate(directory: string): Promise<string> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  return directory;
+  return makeDirectory(directory);
 }

@@ -1,5 +1,7 @@
 /** Telling whoever waits what is going on, at least every second. */
 
+import { log } from "../base/log.js";
+
 export type PullPhase = "waiting" | "kernel" | "packages" | "image" | "verify";
 
 export interface PullProgress {
@@ -28,7 +30,12 @@ export function startReporter(environment: string, onProgress: ((progress: PullP
   let current: Omit<PullProgress, "environment" | "elapsedMs"> | undefined;
   let begin = Date.now();
   const tell = () => {
-    if (current !== undefined) onProgress?.({ environment, ...current, elapsedMs: Date.now() - begin });
+    if (current === undefined) return;
+    try {
+      onProgress?.({ environment, ...current, elapsedMs: Date.now() - begin });
+    } catch (error) {
+      log("progress could not be told", { reason: String(error) }); // a listener's fault: out of a timer it would end the process
+    }
   };
   const timer = setInterval(tell, 1000);
   timer.unref();

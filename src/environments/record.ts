@@ -1,6 +1,7 @@
 /** Reading JSON that may have been damaged or written by somebody else: every field is checked, sizes are bounded. */
 import { open } from "node:fs/promises";
 import { PyroError } from "../base/error.js";
+import { isHarmlessLine } from "../base/harmless.js";
 
 /** Parses one JSON object out of a file of at most `maxBytes`. `undefined`: there is no such file. Throws ENVIRONMENT_INVALID. */
 export async function readRecord(path: string, maxBytes: number): Promise<Fields | undefined> {
@@ -49,11 +50,10 @@ export class Fields {
     return Object.hasOwn(this.value, name);
   }
 
-  /** A string of 1 to `maxLength` characters without control characters, matching `pattern` if there is one. */
+  /** A string of 1 to `maxLength` characters that a terminal only prints, matching `pattern` if there is one. */
   text(name: string, maxLength: number, pattern?: RegExp): string {
     const value = this.get(name);
-    // eslint-disable-next-line no-control-regex -- control characters are what is refused
-    if (typeof value !== "string" || value.length === 0 || value.length > maxLength || /[\x00-\x1f\x7f]/.test(value)) throw this.wrong(name, `text of 1 to ${maxLength} characters`);
+    if (typeof value !== "string" || value.length === 0 || value.length > maxLength || !isHarmlessLine(value)) throw this.wrong(name, `text of 1 to ${maxLength} characters`);
     if (pattern !== undefined && !pattern.test(value)) throw this.wrong(name, `text like ${pattern.source}`);
     return value;
   }

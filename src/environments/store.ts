@@ -1,9 +1,9 @@
 /** What counts as installed: an environment's manifest and every file it names, with the sizes and digests it names. */
 import { copyFile, link, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { syncDirectory, writeAtomic } from "../base/atomic.js";
+import { syncDirectory, syncFile, writeAtomic } from "../base/atomic.js";
 import { PyroError, systemCode } from "../base/error.js";
-import { digestPattern, hashFile, sameStamp, stampFile, type FileStamp } from "./digest.js";
+import { digestPattern, hashFile, parseStamp, sameStamp, stampFile, stampRecord, type FileStamp } from "./digest.js";
 import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { readRecord } from "./record.js";
@@ -135,9 +135,7 @@ async function readStamps(directory: string): Promise<Stamps> {
     const record = await readRecord(join(directory, "verified.json"), 65_536);
     for (const name of record === undefined ? [] : bootFiles) {
       const each = record!.object(name);
-      const stamp = each.object("stamp");
-      const whole = (field: string) => stamp.text(field, 40, /^\d+$/);
-      stamps[name] = { digest: each.text("digest", 71, digestPattern), stamp: { inode: whole("inode"), size: whole("size"), mtimeNs: whole("mtime_ns"), ctimeNs: whole("ctime_ns") } };
+      stamps[name] = { digest: each.text("digest", 71, digestPattern), stamp: parseStamp(each.object("stamp")) };
     }
   } catch (error) {
     if (!(error instanceof PyroError)) throw error;
@@ -147,18 +145,9 @@ async function readStamps(directory: string): Promise<Stamps> {
 
 async function writeStamps(directory: string, stamps: Stamps): Promise<void> {
   const record = Object.fromEntries(
-    Object.entries(stamps).map(([name, { digest, stamp }]) => [name, { digest, stamp: { inode: stamp.inode, size: stamp.size, mtime_ns: stamp.mtimeNs, ctime_ns: stamp.ctimeNs } }]),
+    Object.entries(stamps).map(([name, { digest, stamp }]) => [name, { digest, stamp: stampRecord(stamp) }]),
   );
   await writeAtomic(join(directory, "verified.json"), `${JSON.stringify(record, undefined, 2)}\n`, 0o600).catch(() => {}); // a full disk must not stop a VM
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 function damaged(digest: string, what: string, cause?: unknown): PyroError {

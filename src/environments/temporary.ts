@@ -1,13 +1,15 @@
 /**
- * Directories for work in progress. Each has a lock beside it that its maker holds for as long as it lives, so what a crash
- * or a SIGKILL left behind is known for certain and swept by whoever comes next.
+ * Directories for work in progress. Each has a lock beside it that its maker holds for as long as it lives. With the lock goes
+ * the directory, also after a SIGKILL of its maker; what is left after a crash of the host is known for certain by the lock
+ * that nobody holds, and swept by whoever comes next.
  */
 import { randomBytes } from "node:crypto";
 import { lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { runChild } from "../base/child.js";
+import { findProgram, runChild } from "../base/child.js";
 import { checkSignal } from "../base/deadline.js";
-import { PyroError, systemCode } from "../base/error.js";
+import { PyroError, systemCode, toPyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
 import { log } from "../base/log.js";
 import { takeLock, tryLock } from "../base/lock.js";
 import { makePrivate, places } from "./places.js";
@@ -21,30 +23,36 @@ export interface TemporaryDirectory {
 /** Makes a directory of mode 0700 on the cache's file system. */
 export async function makeTemporary(): Promise<TemporaryDirectory> {
   const path = join(await makePrivate(places.temporary()), randomBytes(8).toString("hex"));
-  const lock = await takeLock(`${path}.lock`); // before there is a directory: a sweep then never sees one without its lock
+  const last = [await findProgram("sh"), "-c", removal, "sh", path] as const;
+  const lock = await takeLock(`${path}.lock`, { last }); // before there is a directory: a sweep then never sees one without its lock
   try {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
     await lock.release();
-    throw error;
+    throw toPyroError(error);
   }
   return {
     path,
     async remove() {
-      await removeTree(path);
-      await rm(`${path}.lock`, { force: true });
-      await lock.release();
+      try {
+        await removeTree(path); // here as well, since here it can be said why it fails
+      } finally {
+        await lock.release();
+      }
     },
   };
 }
 
+/** As `removeTree` does it, and then the lock file. Fails for as long as somebody that is being ended puts files into the directory. */
+const removal = `rm -rf --one-file-system -- "$1" || unshare --map-root-user --map-auto -- rm -rf --one-file-system -- "$1" && rm -f -- "$1.lock"`;
+
 /** Removes what dead processes left. Returns how many bytes of disk that were. */
 export async function sweepTemporary(signal?: AbortSignal): Promise<number> {
   let reclaimedBytes = 0;
-  for (const name of await namesIn(places.temporary())) {
-    if (!/^[0-9a-f]{16}$/.test(name)) continue;
+  const ids = (await namesIn(places.temporary())).flatMap((name) => /^([0-9a-f]{16})(?:\.lock)?$/.exec(name)?.[1] ?? []);
+  for (const id of new Set(ids)) { // a lock can be left without its directory too
     checkSignal(signal);
-    const path = join(places.temporary(), name);
+    const path = join(places.temporary(), id);
     const lock = await tryLock(`${path}.lock`);
     if (lock === undefined) continue; // its maker lives
     try {
@@ -68,7 +76,7 @@ export async function removeTree(path: string): Promise<void> {
     const code = systemCode(error);
     if (process.getuid?.() === 0 || (code !== "EACCES" && code !== "EPERM" && code !== "ENOTEMPTY")) throw error;
     const { code: status, stderr } = await runChild("unshare", ["--map-root-user", "--map-auto", "--", "rm", "-rf", "--one-file-system", "--", path], { timeoutMs: 120_000 });
-    if (status !== 0) throw new PyroError("DENIED", `${path} could not be removed: ${stderr.trim()}`, { hint: `sudo rm -rf --one-file-system ${path}`, cause: error });
+    if (status !== 0) throw new PyroError("DENIED", `${path} could not be removed: ${harmlessLine(stderr.trim(), 800)}`, { hint: `sudo rm -rf --one-file-system ${path}`, cause: error });
   }
 }
 

@@ -1,5 +1,6 @@
 /** A log of a guest's console: bounded, and harmless to whoever prints it. */
 import { StringDecoder } from "node:string_decoder";
+import { harmless as harmlessText } from "../base/harmless.js";
 
 export const maxConsoleBytes = 64 << 10;
 
@@ -37,14 +38,11 @@ export class ConsoleLog {
 }
 
 /**
- * Text of a stranger as text that a terminal only prints: colour and cursor sequences go, other control characters (C0, C1,
- * DEL) and those that turn the direction of writing become `\xNN` or `\u{N}`; newline and tab stay. Invalid UTF-8 is replaced.
+ * Bytes of a stranger as text that a terminal only prints: colour and cursor sequences go, all else as `base/harmless.ts` has
+ * it. Invalid UTF-8 is replaced.
  */
 export function harmless(bytes: Buffer): string {
-  return new StringDecoder("utf8")
-    .end(bytes)
-    .replace(/\r+\n/g, "\n")
-    .replace(/\u001b\[[0-9;?]{0,32}[A-Za-z]/g, "")
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`)
-    .replace(/[\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
+  const text = new StringDecoder("utf8").end(bytes);
+  // eslint-disable-next-line no-control-regex -- an escape sequence begins with one
+  return harmlessText(text.replace(/\r+\n/g, "\n").replace(/\u001b\[[0-9;?]{0,32}[A-Za-z]/g, ""));
 }

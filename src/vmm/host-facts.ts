@@ -3,9 +3,10 @@
  * guests, QEMU's version. Kept as small JSON files in the cache directory; a file that can't be read or does not fit its key
  * counts as not there, and one that can't be written is no failure.
  */
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../base/atomic.js";
+import { makeDirectory } from "../base/directory.js";
 import { log } from "../base/log.js";
 import { cacheDirectory } from "../base/paths.js";
 
@@ -25,7 +26,7 @@ export async function readFact(name: string, key: string): Promise<unknown> {
 
 export async function writeFact(name: string, key: string, value: unknown): Promise<void> {
   try {
-    await mkdir(join(cacheDirectory(), "host"), { recursive: true, mode: 0o700 });
+    await makeDirectory(join(cacheDirectory(), "host"));
     await writeAtomic(factFile(name), `${JSON.stringify({ key, value })}\n`, 0o600);
   } catch (error) {
     log("a fact about the host could not be kept", { name, why: String(error) });

@@ -1,8 +1,9 @@
 /** Files without a name: they are gone when the last process that has them open is gone, however it went. */
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, rm, type FileHandle } from "node:fs/promises";
+import { open, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory } from "../base/directory.js";
 import { systemCode } from "../base/error.js";
 
 /** open(2)'s O_TMPFILE on Linux; Node has no name for it. It contains O_DIRECTORY. */
@@ -10,7 +11,7 @@ const O_TMPFILE = 0o20200000;
 
 /** Opens a new file for reading and writing on the file system of `directory` (made if it is not there). */
 export async function openUnnamed(directory: string): Promise<FileHandle> {
-  await mkdir(directory, { recursive: true });
+  await makeDirectory(directory);
   try {
     return await open(directory, O_TMPFILE | constants.O_RDWR, 0o600);
   } catch (error) {

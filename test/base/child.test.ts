@@ -24,16 +24,21 @@ test("runChild: a child that writes too much, takes too long or is not wanted an
 test("a missing program is named, with the package that brings it", async () => {
   await expect(runChild("no-such-program", [])).rejects.toMatchObject({ code: "HOST_MISSING", message: "no-such-program is not installed." });
   await expect(findProgram("/nowhere/mmdebstrap")).rejects.toMatchObject({ hint: "sudo apt-get install -y mmdebstrap" });
+  await expect(findProgram("/nowhere/unshare")).rejects.toMatchObject({ hint: "sudo apt-get install -y util-linux" });
+  await expect(findProgram("/nowhere/apt-config")).rejects.toMatchObject({ hint: "sudo apt-get install -y apt" });
 });
 
 test("children see nothing of our environment but what they need", async () => {
   process.env["PYRO_TEST_SECRET"] = "secret";
+  process.env["https_proxy"] = "http://user:secret@proxy.invalid";
   try {
     const { stdout } = await runChild("env", []);
     expect(stdout.toString()).not.toContain("secret");
+    expect(stdout.toString()).not.toContain("proxy");
     expect(stdout.toString()).toContain("LC_ALL=C.UTF-8");
   } finally {
     delete process.env["PYRO_TEST_SECRET"];
+    delete process.env["https_proxy"];
   }
 });
 

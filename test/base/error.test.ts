@@ -8,6 +8,9 @@ test.each([
   ["EDQUOT", "DISK_FULL"],
   ["EACCES", "DENIED"],
   ["EROFS", "DENIED"],
+  ["ENOTDIR", "DENIED"],
+  ["ELOOP", "DENIED"],
+  ["ENAMETOOLONG", "DENIED"],
   ["EIO", "INTERNAL"],
 ])("%s becomes %s", (errno, code) => {
   expect(toPyroError(Object.assign(new Error("x"), { code: errno })).code).toBe(code);

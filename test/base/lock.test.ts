@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -58,4 +59,41 @@ test("a lock ends with its holder, however that ended", async () => {
   const lock = await tryLock(file);
   expect(lock).toBeDefined();
   await lock!.release();
+});
+
+test("a lock that can't be made says why, and what to do", async () => {
+  const wanted = { code: "DENIED", message: expect.stringMatching(/^The lock \/sys\/pyro\.lock could not be taken: (Permission denied|Read-only file system|Operation not permitted)\.$/), hint: "Set XDG_CACHE_HOME to a directory that you can write to." };
+  await expect(takeLock("/sys/pyro.lock")).rejects.toMatchObject(wanted);
+  await expect(tryLock("/sys/pyro.lock")).rejects.toMatchObject(wanted);
+  await expect(takeLock("/sys/nowhere/pyro.lock")).rejects.toMatchObject({ code: "DENIED", hint: wanted.hint });
+  await expect(takeLock("/proc/self/cmdline/x")).rejects.toMatchObject({ code: "DENIED", hint: wanted.hint });
+});
+
+test("the last thing is done when the lock is released, while nobody else has it", async () => {
+  const file = join(directory, "e.lock");
+  const tree = join(directory, "tree");
+  mkdirSync(tree);
+  const lock = await takeLock(file, { last: ["/bin/sh", "-c", 'sleep 0.2; rmdir "$1"', "sh", tree] });
+  const next = takeLock(file).then((each) => (expect(existsSync(tree)).toBe(false), each));
+  expect(existsSync(tree)).toBe(true);
+  await lock.release();
+  expect(existsSync(tree)).toBe(false);
+  await (await next).release();
+});
+
+test("the last thing is done after a holder that was killed, once those in the way have ended too", async () => {
+  const file = join(directory, "f.lock");
+  const tree = join(directory, "tree");
+  mkdirSync(tree);
+  writeFileSync(join(tree, "in the way"), "");
+  const arguments_ = ["keep", "--lifeline", "3", "--grace-ms", "60000", "--", nativeProgram("pyro-keeper"), "lock", "--", file, "/bin/rmdir", tree];
+  const keeper = spawn(nativeProgram("pyro-keeper"), arguments_, { stdio: ["pipe", "pipe", "ignore", "pipe"] });
+  await new Promise((resolve) => keeper.stdout!.once("data", resolve));
+  keeper.stdin!.destroy();
+  (keeper.stdio[3] as Socket).destroy(); // as the death of its holder does
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(existsSync(tree)).toBe(true);
+  rmSync(join(tree, "in the way"));
+  await new Promise((resolve) => keeper.once("close", resolve));
+  expect(existsSync(tree)).toBe(false);
 });

@@ -111,6 +111,10 @@ test.each([["nothing", ""], ["half", written.slice(0, 300)], ["null", "null"], [
   expect(() => parseManifest(Buffer.from(text, "latin1"), "m")).toThrow(expect.objectContaining({ code: "ENVIRONMENT_INVALID" }));
 });
 
+test.each(["\u009b2J", "\u202e", "a\nb", "\ud800"])("text with %j in it is refused", (text) => {
+  expect(() => parseManifest(Buffer.from(written.replace('"name": "debian:12"', `"name": ${JSON.stringify(text)}`)), "m")).toThrow("name of m is not text of 1 to 256 characters");
+});
+
 test("fields of the prototype are not fields", () => {
   const text = written.replace('"name": "debian:12"', '"__proto__": {"name": "x"}, "constructor": 1');
   expect(() => parseManifest(Buffer.from(text), "m")).toThrow("name of m is not text");

@@ -26,6 +26,10 @@ test.each(broken)("a module that is damaged: %s", (_, elf) => {
   expect(() => readModuleInfo(elf, "x")).toThrow(expect.objectContaining({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("The kernel module x can't be used") }));
 });
 
+test("a module's name out of a package does not steer the terminal", () => {
+  expect(() => readModuleInfo(Buffer.alloc(0), "x\u009b2J\u202e")).toThrow(String.raw`The kernel module x\x9b2J\u202e can't be used`);
+});
+
 test("any bytes changed: read, or refused as ENVIRONMENT_INVALID", () => {
   const random = seeded(1);
   for (let round = 0; round < 20_000; round++) {

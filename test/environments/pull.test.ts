@@ -1,9 +1,9 @@
 /** Pulling, opening, mending and pruning, with stand-ins for the programs that fetch (fixtures.ts) and the real keeper. */
-import { chmod, mkdir, open, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
-import { runChild } from "../../src/base/child.js";
+import { findProgram, runChild } from "../../src/base/child.js";
 import { takeLock, tryLock } from "../../src/base/lock.js";
 import { makeFakeHost, makeModule, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
 
@@ -12,6 +12,12 @@ const guest = vi.hoisted(() => ({ path: "" }));
 vi.mock("../../src/base/paths.js", async (original) => {
   const real = await original<typeof import("../../src/base/paths.js")>();
   return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
+});
+
+const disk = vi.hoisted(() => ({ freeMib: undefined as number | undefined }));
+vi.mock("node:fs/promises", async (original) => {
+  const real = await original<typeof import("node:fs/promises")>();
+  return { ...real, statfs: async (path: string) => (disk.freeMib === undefined ? real.statfs(path) : { bsize: 4096, bavail: disk.freeMib * 256 }) };
 });
 
 const temporary = useTemporary();
@@ -80,6 +86,45 @@ test("nothing is installed at first; a pull installs it; open says where it is",
   expect(details.files?.map((each) => each.name)).toEqual(["root.erofs", "vmlinux", "initramfs"]);
   expect(details.sizeBytes).toBe(details.files?.reduce((sum, each) => sum + each.sizeBytes, 0));
   expect((await listEnvironments()).map((each) => each.installed)).toEqual([false, true, false]);
+  expect(await readdir(file("tmp"))).toEqual([]);
+});
+
+test("without the space for it: said before anything is fetched", async () => {
+  disk.freeMib = 799;
+  try {
+    await expect(pullEnvironment(name)).rejects.toMatchObject({
+      code: "DISK_FULL",
+      message: `Making debian:12-base takes about 800 MiB in ${file()}, and 799 MiB are free there.`,
+      hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
+    });
+    expect(await host.calls()).toEqual([]);
+    disk.freeMib = 800;
+    expect((await pullEnvironment(name)).installed).toBe(true);
+    disk.freeMib = 0;
+    expect((await pullEnvironment(name)).installed).toBe(true); // what is there needs none
+  } finally {
+    disk.freeMib = undefined;
+  }
+});
+
+test("a listener that throws does not disturb the pull", async () => {
+  const pulled = await pullEnvironment(name, { onProgress: () => { throw new Error("the listener's own"); } });
+  expect(pulled.installed).toBe(true);
+});
+
+test("without mmdebstrap: said before anything is fetched, with what brings it", async () => {
+  const bin = join(temporary.path(), "host/without");
+  await mkdir(bin);
+  for (const each of ["apt-get", "apt-config", "apt-cache", "unshare", "newuidmap"]) await copyFile(join(host.bin, each), join(bin, each));
+  for (const each of ["dpkg-deb", "lz4", "sh", "rm"]) await symlink(await findProgram(each), join(bin, each));
+  const path = process.env["PATH"];
+  process.env["PATH"] = bin;
+  try {
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "HOST_MISSING", message: "mmdebstrap is not installed.", hint: "sudo apt-get install -y mmdebstrap" });
+  } finally {
+    process.env["PATH"] = path;
+  }
+  expect(await host.calls()).toEqual([]);
   expect(await readdir(file("tmp"))).toEqual([]);
 });
 
@@ -273,6 +318,14 @@ describe("what fails leaves nothing", () => {
 
 });
 
+test("a cache that can't be written to", async () => {
+  process.env["XDG_CACHE_HOME"] = "/sys/nowhere";
+  for (const verb of [() => pullEnvironment(name), () => pruneEnvironments(), () => scratchDisk(64)]) {
+    await expect(verb()).rejects.toMatchObject({ code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." });
+  }
+  expect(await openEnvironment(name)).toBeUndefined();
+});
+
 describe("two at once", () => {
   test("of one name: the second waits, says so, and fetches nothing", async () => {
     const lock = await takeLock(file("environments/locks/debian%3A12-base"));
@@ -329,6 +382,13 @@ describe("prune", () => {
     expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment"))).toEqual([]);
     await vm.release();
     expect((await pruneEnvironments()).removed.filter((each) => each.startsWith("environment")).length).toBe(1);
+  });
+
+  test("removes locks that no directory belongs to", async () => {
+    await mkdir(file("tmp"), { recursive: true });
+    await writeFile(file("tmp/0123456789abcdef.lock"), "");
+    expect((await pruneEnvironments()).removed).toEqual([]);
+    expect(await readdir(file("tmp"))).toEqual([]);
   });
 
   test("leaves the temporary directory of a living process", async () => {
@@ -398,6 +458,27 @@ describe("scratch disk", () => {
     await rm(path);
     expect((await readFile(await scratchDisk(64))).equals(content)).toBe(true);
     expect(await tryLock(file("scratch/lock"))).toBeDefined();
+  });
+
+  const damages: [string, (path: string) => Promise<void>][] = [
+    ["cut short", async (path) => truncate(path, 1 << 20)],
+    ["nothing but zeros", async (path) => (await truncate(path, 0), truncate(path, 67_108_864))],
+    ["one other byte", async (path) => overwrite(path, 1024 + 56)],
+    ["gone", async (path) => rm(path)],
+    ["a directory", async (path) => (await rm(path), mkdir(path))],
+    ["without its record", async () => rm(file("scratch/64.json"))],
+    ["with half a record", async () => truncate(file("scratch/64.json"), 20)],
+  ];
+  test.each(damages)("%s: made anew", async (_, damage) => {
+    const path = await scratchDisk(64);
+    const content = await readFile(path);
+    await damage(path);
+    expect(await scratchDisk(64)).toBe(path);
+    expect((await readFile(path)).equals(content)).toBe(true);
+    expect((await readdir(file("scratch"))).sort()).toEqual(["64.ext4", "64.json", "lock"]);
+    const { ino } = await stat(path);
+    await scratchDisk(64);
+    expect((await stat(path)).ino).toBe(ino);
   });
 
   test.each([0, 15, 1.5, NaN, 1 << 30])("%s MiB are refused", async (size) => {

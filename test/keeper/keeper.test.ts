@@ -1,6 +1,6 @@
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -189,6 +189,39 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     expect(await ended(holder)).toEqual([0, null]);
   });
 
+  it("waits a moment for a lock that somebody holds only for a moment", async () => {
+    const file = join(directory, `moment-${Math.random()}`);
+    const holder = lock("--", file);
+    expect(await line(holder)).toBe("locked");
+    const child = keep(["--lock-shared", file], ["/bin/true"]);
+    const end = ended(child);
+    await until(() => hasOpen(child.pid!, file) || child.exitCode !== null);
+    holder.kill("SIGTERM");
+    expect(await end).toEqual([0, null]);
+  });
+
+  it("starts nothing with the lock of a file that was removed meanwhile", async () => {
+    const file = join(directory, `removed-${Math.random()}`);
+    const holder = lock("--", file);
+    expect(await line(holder)).toBe("locked");
+    const child = keep(["--lock-shared", file], ["/bin/true"]);
+    const end = ended(child);
+    await until(() => hasOpen(child.pid!, file) || child.exitCode !== null);
+    unlinkSync(file);
+    holder.kill("SIGTERM");
+    expect(await end).toEqual([125, null]);
+  });
+
+  it("is not held up by a FIFO in a lock's place", async () => {
+    const file = join(directory, `fifo-${Math.random()}`);
+    await promisify(execFile)("mkfifo", [file]);
+    expect(await ended(keep(["--lock-shared", file], ["/bin/true"]))).toEqual([0, null]);
+    const holder = lock("--", file);
+    expect(await line(holder)).toBe("locked");
+    holder.kill("SIGTERM");
+    expect(await ended(holder)).toEqual([0, null]);
+  });
+
   it("says that it waits, and gets the lock when the holder dies", async () => {
     const file = join(directory, `wait-${Math.random()}`);
     const holder = lock("--", file);
@@ -307,6 +340,14 @@ function processesWith(text: string): number[] {
       return false;
     }
   });
+}
+
+function hasOpen(pid: number, file: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((each) => readlinkSync(`/proc/${pid}/fd/${each}`) === file);
+  } catch {
+    return false;
+  }
 }
 
 /** Resolves when `condition` holds; the test's own timeout is the limit. */

