@@ -1,2 +1,1 @@
 export { runCommandLine } from "./program.js";
-export { flushOutput } from "./render.js";

@@ -29,6 +29,11 @@ export function watchInterrupts(): Interrupts {
         receive();
         return;
       }
+      // Told twice: whatever does not listen to the first time is left to the keepers.
+      if (controller.signal.aborted) {
+        process.removeAllListeners(name);
+        process.kill(process.pid, name);
+      }
       controller.abort(new Interrupted(name, number));
     });
   }

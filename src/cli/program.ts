@@ -8,7 +8,7 @@ import { nearest } from "../base/nearest.js";
 import { packageRoot } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import { Interrupted, watchInterrupts, type Interrupts } from "./interrupts.js";
-import { createOutput, debugLine, type Output } from "./render.js";
+import { createOutput, debugLine, OutputLost, type Output } from "./render.js";
 
 export interface CommandContext {
   readonly output: Output;
@@ -29,29 +29,48 @@ const commands: Record<string, { summary: string; load: () => Promise<CommandMod
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
 };
 
-/** Runs the command line `args` (without node and script) to its end and returns the exit status. */
+/** Runs the command line `args` (without node and script) to its end, writes out what it has to say, and returns the exit status. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   if (settings.debugLog()) setLogSink(debugLine);
   const output = createOutput();
+  const interrupts = watchInterrupts();
+  const status = await runCommand(args, output, interrupts);
+  await output.flush(interrupts.signal);
+  const lost: unknown = output.lost.reason;
+  if (!(lost instanceof OutputLost)) return status;
+  if (lost.readerGone) return 141;
+  output.error(lost, false);
+  await output.flush(interrupts.signal);
+  return failureStatus(wantedCommand(args), false);
+}
+
+async function runCommand(args: readonly string[], output: Output, interrupts: Interrupts): Promise<number> {
   const asked = wantedCommand(args);
   const split = asked === "run" ? splitGuestCommand(args) : { own: [...args], guest: [] };
-  const asJson = split.own.includes("--json");
-  const context: CommandContext = { output, interrupts: watchInterrupts(), guestCommand: split.guest, exitStatus: 0 };
+  const context: CommandContext = { output, interrupts, guestCommand: split.guest, exitStatus: 0 };
   try {
+    if (args[0] === "help" && asked !== undefined && !(asked in commands)) throw new CommanderError(1, "commander.unknownCommand", `unknown command '${asked}'`);
     const program = await buildProgram(asked, context);
     await program.parseAsync(split.own, { from: "user" });
     return context.exitStatus;
   } catch (error) {
+    if (output.lost.aborted) return failureStatus(asked, false); // told by whoever called us
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help or version were shown
+    if (error instanceof CommanderError && error.code === "commander.help") return 2; // help was shown, and not asked for
     const usage = error instanceof CommanderError;
     // Whatever broke because we were told to end, that we were told is the cause.
-    const interrupted: unknown = context.interrupts.signal.reason;
+    const interrupted: unknown = interrupts.signal.reason;
     const failure = interrupted instanceof Interrupted ? interrupted : usage ? usageError(error, args) : toPyroError(error);
-    output.error(failure, asJson);
+    output.error(failure, split.own.includes("--json"));
     if (failure instanceof Interrupted) return failure.exitStatus;
-    if (asked === "run") return 125;
-    return usage || failure.code === "INVALID_ARGUMENT" ? 2 : 1;
+    return failureStatus(asked, usage || failure.code === "INVALID_ARGUMENT");
   }
+}
+
+/** `run` keeps all low numbers for the guest's command. */
+function failureStatus(asked: string | undefined, usage: boolean): number {
+  if (asked === "run") return 125;
+  return usage ? 2 : 1;
 }
 
 /** The first word that is no flag; behind `help` the one that follows it. */
@@ -91,7 +110,7 @@ async function buildProgram(asked: string | undefined, context: CommandContext):
     .version(version, "--version", "print the version")
     .helpOption("-h, --help", "print this help")
     .helpCommand("help [command]", "print the help of a command")
-    .configureOutput({ writeOut: (text) => context.output.result(text), writeErr: () => {} }) // errors are shown by whoever catches them
+    .configureOutput({ writeOut: (text) => context.output.result(text), writeErr: (text) => context.output.line(text.trimEnd()), outputError: () => {} }) // errors are shown by whoever catches them
     .showSuggestionAfterError(false)
     .exitOverride()
     .addHelpText("after", "\nExample:\n  pyro run debian:12 -- git --version");
@@ -124,7 +143,8 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
   const known = place !== undefined && place in commands;
   const help = known ? `pyro help ${place}` : "pyro help";
   const word = /'([^']+)'/.exec(message)?.[1];
-  const near = word === undefined ? [] : nearest(word, error.code === "commander.unknownOption" ? flags : known ? subcommands : Object.keys(commands));
+  const candidates = error.code === "commander.unknownOption" ? flags : error.code !== "commander.unknownCommand" ? [] : known ? subcommands : Object.keys(commands);
+  const near = word === undefined || candidates.includes(word) ? [] : nearest(word, candidates);
   const suggestion = near.length === 0 ? "" : `Did you mean ${near.join(" or ")}? `;
   return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
 }

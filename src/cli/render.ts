@@ -1,13 +1,16 @@
 /** The only writer to the terminal. Standard output is for results and the guest; our own lines go to standard error. */
 import { writeSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { settings } from "../base/settings.js";
-import { PyroError } from "../base/error.js";
+import { PyroError, systemCode, toPyroError } from "../base/error.js";
+import { harmless, harmlessLine } from "../base/harmless.js";
 import { printJson } from "../base/json.js";
+import { settings } from "../base/settings.js";
 
 export interface Output {
-  /** A result, to standard output. */
+  /** A result, to standard output, as it is: foreign text in it has to be made harmless before. */
   result(text: string): void;
+  /** A result as JSON, to standard output. */
+  json(value: unknown): void;
   /** A line of our own, to standard error. */
   line(text: string): void;
   /** A line that the next one replaces where standard error is a terminal; nothing elsewhere. */
@@ -16,14 +19,32 @@ export interface Output {
   bold(text: string): string;
   red(text: string): string;
   green(text: string): string;
-  yellow(text: string): string;
-  readonly interactive: boolean;
   /** Where the guest's output goes, byte for byte. */
   readonly guestStdout: Writable;
   readonly guestStderr: Writable;
+  /** Aborts when output can't be written any more; the reason is an `OutputLost`. */
+  readonly lost: AbortSignal;
+  /** Resolves when everything written has left this process, or can't any more, or `enough` aborts. */
+  flush(enough: AbortSignal): Promise<void>;
+}
+
+/** What was written is not where it should be. A reader that went away is what SIGPIPE ends other programs for. */
+export class OutputLost extends PyroError {
+  readonly readerGone: boolean;
+  constructor(name: string, error: Error) {
+    const { code, message } = toPyroError(error);
+    super(code, `${name} could not be written: ${message}`, { cause: error, hint: "What was written to it is not complete." });
+    this.readerGone = systemCode(error) === "EPIPE";
+  }
 }
 
 export function createOutput(): Output {
+  const lost = new AbortController();
+  process.stdout.on("error", (error) => lost.abort(new OutputLost("Standard output", error)));
+  // Whoever closed standard error does not want to know; that it is full, whoever reads it later has to.
+  process.stderr.on("error", (error) => {
+    if (systemCode(error) !== "EPIPE") lost.abort(new OutputLost("Standard error", error));
+  });
   const interactive = process.stderr.isTTY === true;
   const colour = (code: number, stream: NodeJS.WriteStream) => (text: string) => (stream.isTTY === true && !settings.noColor() ? `\u001b[${code}m${text}\u001b[0m` : text);
   let statusShown = false;
@@ -32,19 +53,22 @@ export function createOutput(): Output {
     statusShown = false;
   };
   return {
-    interactive,
     result: (text) => {
       clearStatus();
       process.stdout.write(text);
     },
+    json: (value) => {
+      clearStatus();
+      process.stdout.write(printJson(value));
+    },
     line: (text) => {
       clearStatus();
-      process.stderr.write(`${text}\n`);
+      process.stderr.write(`${harmless(text)}\n`);
     },
     status: (text) => {
       if (!interactive) return;
       clearStatus();
-      process.stderr.write(text.slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1)));
+      process.stderr.write(harmless(text).slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1)));
       statusShown = true;
     },
     error: (error, asJson) => {
@@ -53,25 +77,32 @@ export function createOutput(): Output {
         process.stderr.write(printJson({ error: error.toJSON() }));
         return;
       }
-      process.stderr.write(`${colour(31, process.stderr)("error:")} ${error.message}\n`);
-      if (error.hint !== undefined) process.stderr.write(`${colour(1, process.stderr)("hint:")} ${error.hint}\n`);
+      process.stderr.write(`${colour(31, process.stderr)("error:")} ${harmless(error.message)}\n`);
+      if (error.hint !== undefined) process.stderr.write(`${colour(1, process.stderr)("hint:")} ${harmless(error.hint)}\n`);
     },
     bold: colour(1, process.stdout),
     red: colour(31, process.stdout),
     green: colour(32, process.stdout),
-    yellow: colour(33, process.stdout),
     guestStdout: process.stdout,
     guestStderr: process.stderr,
+    lost: lost.signal,
+    flush: (enough) => flush([process.stdout, process.stderr], enough),
   };
 }
 
-/** Resolves when everything written has left this process, or can't any more. */
-export async function flushOutput(): Promise<void> {
-  await Promise.all([process.stdout, process.stderr].map((stream) => new Promise<void>((resolve) => {
+async function flush(streams: readonly Writable[], enough: AbortSignal): Promise<void> {
+  const written = streams.map((stream) => new Promise<void>((resolve) => {
     if (stream.destroyed || stream.errored !== null) return resolve();
     stream.once("error", () => resolve());
     stream.write("", () => resolve());
-  })));
+  }));
+  const given = new Promise<void>((resolve) => {
+    // Time for the last line where there is a reader; none for one that is stuck.
+    const soon = () => setTimeout(resolve, 200);
+    if (enough.aborted) soon();
+    else enough.addEventListener("abort", soon, { once: true });
+  });
+  await Promise.race([Promise.all(written), given]);
 }
 
 /** For diagnostics: written at once, so that the last line before a crash is not lost. */
@@ -95,8 +126,9 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** Columns padded to their widest cell, two spaces between; the last column is left as it is. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
+/** Columns padded to their widest cell, two spaces between; foreign text in them is made harmless. */
+export function formatTable(given: readonly (readonly string[])[]): string {
+  const rows = given.map((row) => row.map((cell) => harmlessLine(cell, 1000)));
   const widths = rows.reduce<number[]>((most, row) => row.map((cell, column) => Math.max(most[column] ?? 0, cell.length)), []);
   return rows.map((row) => `${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join("  ")}\n`).join("");
 }

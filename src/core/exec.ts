@@ -8,8 +8,8 @@ import { Capture, type Captured } from "./capture.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
-/** A string is run by the guest's login shell; an array is executed as it is. */
-export type Command = string | readonly string[];
+/** A string is run by the guest's login shell; an array is executed as it is, bytes for words that are not UTF-8. */
+export type Command = string | readonly (string | Uint8Array)[];
 
 export interface ExecRequest {
   command: Command;
@@ -58,17 +58,19 @@ const killGraceMs = 3000;
 export async function execInVm(vm: StartedVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   const begin = performance.now();
   const guest = vm.channel.exec({
-    ...(typeof request.command === "string" ? { shell: request.command } : { argv: [...request.command] }),
+    ...(typeof request.command === "string" ? { shell: request.command } : { argv: request.command.map((word) => (typeof word === "string" ? word : Buffer.from(word))) }),
     stdin: request.stdin !== undefined,
   });
   options.onStarted?.((signal) => guest.signal(signal, "group"));
   const out = forward(guest.stdout, new Capture(request.captureBytes), request.stdout);
   const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
-  if (request.stdin !== undefined) feed(request.stdin, guest.stdin!);
+  const unreadable = new AbortController();
+  if (request.stdin !== undefined) feed(request.stdin, guest.stdin!, (error) => unreadable.abort(error));
+  const signal = options.signal === undefined ? unreadable.signal : AbortSignal.any([options.signal, unreadable.signal]);
 
   const outputDone = Promise.all([out.done, err.done]);
   outputDone.catch(() => {}); // the command's result tells the cause
-  const { outcome, timedOut } = await untilDone(vm, guest, outputDone, request.timeoutSeconds, options.signal);
+  const { outcome, timedOut } = await untilDone(vm, guest, outputDone, request.timeoutSeconds, signal);
   const elapsedMs = performance.now() - begin;
   const exit = exitOf(outcome);
   // As a shell would, for a command that it could not execute.
@@ -193,9 +195,11 @@ function drained(sink: Writable): Promise<void> {
   });
 }
 
-/** Standard input; a command that does not read it all is no error. */
-function feed(source: Readable, sink: Writable): void {
+/** Standard input. A command that does not read it all is no error; a source that breaks is not the same as its end. */
+function feed(source: Readable, sink: Writable, onUnreadable: (error: PyroError) => void): void {
   sink.on("error", () => source.unpipe(sink));
-  source.on("error", () => sink.end());
+  source.on("error", (error) => {
+    onUnreadable(new PyroError("INVALID_ARGUMENT", `Standard input can't be read: ${error.message}`, { cause: error, hint: "Give </dev/null where the command needs none." }));
+  });
   source.pipe(sink);
 }

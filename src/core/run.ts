@@ -61,13 +61,13 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
 
 /** Limits of Linux itself (a string of an argument list is at most 128 KiB) and of the channel (1 MiB for all of it). */
 function checkCommand(command: Command): void {
-  const words = typeof command === "string" ? [command] : command;
-  if (words.length === 0 || words[0] === "") throw new PyroError("INVALID_ARGUMENT", "The command is empty.", { hint: "Give a command: pyro run debian:12 -- git --version" });
+  const words = (typeof command === "string" ? [command] : command).map((word) => Buffer.from(word));
+  if (words[0] === undefined || words[0].length === 0) throw new PyroError("INVALID_ARGUMENT", "The command is empty.", { hint: "Give a command: pyro run debian:12 -- git --version" });
   if (words.length > 4096) throw new PyroError("INVALID_ARGUMENT", `The command has ${words.length} words; at most 4096 are allowed.`);
   let total = 0;
   for (const word of words) {
-    const bytes = Buffer.byteLength(word);
-    if (word.includes("\0")) throw new PyroError("INVALID_ARGUMENT", "The command contains a NUL byte; arguments can't.");
+    const bytes = word.length;
+    if (word.includes(0)) throw new PyroError("INVALID_ARGUMENT", "The command contains a NUL byte; arguments can't.");
     if (bytes > 131_071) throw new PyroError("INVALID_ARGUMENT", `An argument has ${bytes} bytes; Linux allows 131071.`, { hint: "Hand large content over on standard input." });
     total += bytes + 5;
   }

@@ -1,6 +1,7 @@
 /** What is known of a template without starting anything: when and of what it was made, and whether its files are as they were then. */
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { readRegular } from "../base/regular-file.js";
 
 export const manifestName = "manifest.json";
 const maxManifestBytes = 64 << 10;
@@ -21,9 +22,7 @@ export interface TemplateManifest {
 /** Undefined where there is none that can be read. */
 export async function readManifest(directory: string): Promise<TemplateManifest | undefined> {
   try {
-    const file = join(directory, manifestName);
-    if ((await stat(file)).size > maxManifestBytes) return undefined;
-    const value: unknown = JSON.parse(await readFile(file, "utf8"));
+    const value: unknown = JSON.parse((await readRegular(join(directory, manifestName), maxManifestBytes)).toString("utf8"));
     return isManifest(value) ? value : undefined;
   } catch {
     return undefined;

@@ -1,8 +1,8 @@
 /** SHA-256 of files, and what a file's identity is so that it need not be hashed again. */
 import { createHash } from "node:crypto";
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { checkSignal } from "../base/deadline.js";
-import { PyroError } from "../base/error.js";
+import { openRegular } from "../base/regular-file.js";
 import type { Fields } from "./record.js";
 
 export const digestPattern = /^sha256:[0-9a-f]{64}$/;
@@ -27,9 +27,9 @@ export function digestOf(data: string | Uint8Array): string {
 
 /** Reads the whole of a regular file. Throws what open(2) throws, and ENVIRONMENT_INVALID for what is no regular file. */
 export async function hashFile(path: string, signal?: AbortSignal): Promise<FileDigest & { stamp: FileStamp }> {
-  const file = await open(path, "r");
+  const file = await openRegular(path);
   try {
-    const before = await stampOf(file, path);
+    const before = await stampOf(file);
     const hash = createHash("sha256");
     const buffer = Buffer.allocUnsafe(1 << 20);
     let sizeBytes = 0;
@@ -48,9 +48,9 @@ export async function hashFile(path: string, signal?: AbortSignal): Promise<File
 
 /** The stamp of the regular file `path`. */
 export async function stampFile(path: string): Promise<FileStamp> {
-  const file = await open(path, "r");
+  const file = await openRegular(path);
   try {
-    return await stampOf(file, path);
+    return await stampOf(file);
   } finally {
     await file.close();
   }
@@ -70,8 +70,7 @@ export function parseStamp(fields: Fields): FileStamp {
   return { inode: whole("inode"), size: whole("size"), mtimeNs: whole("mtime_ns"), ctimeNs: whole("ctime_ns") };
 }
 
-async function stampOf(file: FileHandle, path: string): Promise<FileStamp> {
+async function stampOf(file: FileHandle): Promise<FileStamp> {
   const stat = await file.stat({ bigint: true });
-  if (!stat.isFile()) throw new PyroError("ENVIRONMENT_INVALID", `${path} is not a regular file.`);
   return { inode: `${stat.ino}`, size: `${stat.size}`, mtimeNs: `${stat.mtimeNs}`, ctimeNs: `${stat.ctimeNs}` };
 }

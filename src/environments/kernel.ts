@@ -1,11 +1,12 @@
 /** The kernel that guests boot: Debian's package, or a directory of the user's, as an uncompressed vmlinux and ordered modules in the kernel store. */
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory, syncFile } from "../base/atomic.js";
 import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { takeLock } from "../base/lock.js";
 import { hostArchitecture } from "../base/paths.js";
+import { openRegular, readRegular } from "../base/regular-file.js";
 import { aptError } from "./apt-error.js";
 import type { Archive } from "./apt.js";
 import { findPayload, maxVmlinuxBytes, maxVmlinuzBytes } from "./bzimage.js";
@@ -15,7 +16,7 @@ import { kernelIdPattern } from "./manifest.js";
 import { moduleLimits, moduleName, orderModules, readModuleInfo, type ModuleInfo } from "./modules.js";
 import { makePrivate, places } from "./places.js";
 import type { Reporter } from "./progress.js";
-import { directoryHint, directorySource } from "./kernel-source.js";
+import { directoryError, directorySource } from "./kernel-source.js";
 import { readRecord } from "./record.js";
 import { readTar, type TarEntry } from "./tar.js";
 import { makeTemporary, removeTree } from "./temporary.js";
@@ -62,7 +63,9 @@ export async function directoryKernel(path: string, reporter: Reporter, signal: 
     const content = join(temporary.path, "kernel");
     await mkdir(content);
     const source = await directorySource(path);
-    const parts = await copyDirectory(path, content, signal);
+    const parts = await copyDirectory(path, content, signal).catch((error: unknown) => {
+      throw directoryError(path, error);
+    });
     const digests = await Promise.all(["vmlinux", ...parts.order.map((name) => `${name}.ko`)].map((each) => hashFile(join(content, each), signal)));
     const id = `directory-${digestOf([source, ...digests.map((each) => each.digest)].join("\n")).slice(7, 39)}`;
     return await inStore(id, reporter, signal, async (directory) => {
@@ -166,7 +169,7 @@ async function unpackPackage(deb: string, directory: string, signal: AbortSignal
     else if (isModule(path)) infos.set(moduleName(path), readModuleInfo(await readWhole(entry.content(), moduleLimits.bytes, path), moduleName(path)));
   });
   if (vmlinuz === undefined) throw new PyroError("ENVIRONMENT_INVALID", "The kernel's package has no boot/vmlinuz.");
-  await unpackKernel(vmlinuz, directory, signal);
+  await unpackKernel(vmlinuz, directory, "The kernel in Debian's package", signal);
   const order = orderModules(wantedModules, infos, (name) => builtIn.has(name));
   await eachFile(deb, signal, async (path, entry) => {
     if (!isModule(path) || !order.includes(moduleName(path))) return;
@@ -194,8 +197,8 @@ function builtInNames(list: string): Set<string> {
   return new Set(list.split("\n").filter((line) => line.endsWith(".ko")).map(moduleName));
 }
 
-/** Writes `directory`/vmlinux out of a bzImage. The lz4 program does the work: it is faster than anything in JavaScript and is checked by size. */
-async function unpackKernel(vmlinuz: Buffer, directory: string, signal: AbortSignal | undefined): Promise<void> {
+/** Writes `directory`/vmlinux out of a bzImage; `what` names that in errors. The lz4 program does the work: it is faster than anything in JavaScript and is checked by size. */
+async function unpackKernel(vmlinuz: Buffer, directory: string, what: string, signal: AbortSignal | undefined): Promise<void> {
   const { compressed, unpackedBytes } = findPayload(vmlinuz);
   const packed = join(directory, "vmlinux.lz4");
   const vmlinux = join(directory, "vmlinux");
@@ -217,17 +220,17 @@ async function unpackKernel(vmlinuz: Buffer, directory: string, signal: AbortSig
     await file.close();
   }
   await rm(packed);
-  await checkVmlinux(vmlinux);
+  await checkVmlinux(vmlinux, what);
 }
 
-/** Throws ENVIRONMENT_INVALID unless the file begins as a 64-bit ELF program does. */
-async function checkVmlinux(path: string): Promise<void> {
-  const file = await open(path, "r");
+/** Throws ENVIRONMENT_INVALID unless the file begins as a 64-bit ELF program does; `what` is the file it came from. */
+async function checkVmlinux(path: string, what: string): Promise<void> {
+  const file = await openRegular(path);
   try {
     const head = Buffer.alloc(20);
     const { bytesRead } = await file.read(head, 0, 20, 0);
     const isElf = bytesRead === 20 && head.readUInt32BE(0) === 0x7f454c46 && head[4] === 2 && head[5] === 1 && head.readUInt16LE(16) === 2; // ELF, 64 bits, little-endian, a program
-    if (!isElf) throw new PyroError("ENVIRONMENT_INVALID", `${path} is no 64-bit ELF kernel.`);
+    if (!isElf) throw new PyroError("ENVIRONMENT_INVALID", `${what} is no 64-bit ELF kernel.`);
   } finally {
     await file.close();
   }
@@ -236,14 +239,12 @@ async function checkVmlinux(path: string): Promise<void> {
 async function copyDirectory(path: string, target: string, signal: AbortSignal | undefined): Promise<{ order: string[]; version: string }> {
   const present = await readdir(path);
   if (present.includes("vmlinux")) {
-    if ((await stat(join(path, "vmlinux"))).size > maxVmlinuxBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path}/vmlinux has more than ${maxVmlinuxBytes} bytes.`);
-    await copyFile(join(path, "vmlinux"), join(target, "vmlinux"));
-    await checkVmlinux(join(target, "vmlinux"));
+    await copyRegular(join(path, "vmlinux"), join(target, "vmlinux"), maxVmlinuxBytes);
+    await checkVmlinux(join(target, "vmlinux"), join(path, "vmlinux"));
   } else if (present.includes("vmlinuz")) {
-    if ((await stat(join(path, "vmlinuz"))).size > maxVmlinuzBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path}/vmlinuz has more than ${maxVmlinuzBytes} bytes.`);
-    await unpackKernel(await readFile(join(path, "vmlinuz")), target, signal);
+    await unpackKernel(await readRegular(join(path, "vmlinuz"), maxVmlinuzBytes), target, join(path, "vmlinuz"), signal);
   } else {
-    throw new PyroError("ENVIRONMENT_INVALID", `There is neither vmlinux nor vmlinuz in ${path}.`, { hint: directoryHint });
+    throw new PyroError("ENVIRONMENT_INVALID", `There is neither vmlinux nor vmlinuz in ${path}.`);
   }
   const modules = present.includes("modules") ? (await readdir(join(path, "modules"))).filter((each) => each.endsWith(".ko")).sort() : [];
   const files = new Map<string, string>();
@@ -251,14 +252,23 @@ async function copyDirectory(path: string, target: string, signal: AbortSignal |
   for (const each of modules) {
     const file = join(path, "modules", each);
     const name = moduleName(each).replace(/^[0-9]{2}_/, ""); // as an initramfs of ours names them
-    if ((await stat(file)).size > moduleLimits.bytes) throw new PyroError("ENVIRONMENT_INVALID", `${file} has more than ${moduleLimits.bytes} bytes.`);
-    infos.set(name, readModuleInfo(await readFile(file), name));
+    infos.set(name, readModuleInfo(await readRegular(file, moduleLimits.bytes), name));
     files.set(name, file);
   }
   // Without a list of what is built in, what is not there is taken to be: such a kernel was made for this.
   const order = orderModules(wantedModules, infos, () => true);
-  for (const name of order) await copyFile(files.get(name)!, join(target, `${name}.ko`));
+  for (const name of order) await copyRegular(files.get(name)!, join(target, `${name}.ko`), moduleLimits.bytes);
   const releases = new Set(order.map((name) => infos.get(name)!.release));
   if (releases.size > 1) throw new PyroError("ENVIRONMENT_INVALID", `The modules in ${path}/modules are for different kernels: ${[...releases].join(", ")}.`);
   return { order, version: [...releases][0] ?? "unknown" };
+}
+
+/** copyFile(3) would wait for the writer of a FIFO: what is copied is what was opened and looked at. */
+async function copyRegular(from: string, to: string, maxBytes: number): Promise<void> {
+  const file = await openRegular(from, { maxBytes });
+  try {
+    await copyFile(`/proc/self/fd/${file.fd}`, to);
+  } finally {
+    await file.close();
+  }
 }

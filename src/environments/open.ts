@@ -47,7 +47,7 @@ export async function openEnvironment(name: string, options: OpenOptions = {}): 
     return openInstalled(name, await withOurGuest(name, installed, options));
   } catch (error) {
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
-    throw new PyroError(error.code, error.message, { hint: `pyro env pull ${name}`, cause: error });
+    throw new PyroError(error.code, error.message, { hint: error.hint ?? `pyro env pull ${name}`, cause: error });
   }
 }
 

@@ -1,27 +1,26 @@
 /** Reading JSON that may have been damaged or written by somebody else: every field is checked, sizes are bounded. */
-import { open } from "node:fs/promises";
-import { PyroError } from "../base/error.js";
+import { lstat } from "node:fs/promises";
+import { PyroError, systemCode } from "../base/error.js";
+import { readRegular } from "../base/regular-file.js";
 import { isHarmlessLine } from "../base/harmless.js";
 
 /** Parses one JSON object out of a file of at most `maxBytes`. `undefined`: there is no such file. Throws ENVIRONMENT_INVALID. */
 export async function readRecord(path: string, maxBytes: number): Promise<Fields | undefined> {
-  let file;
   try {
-    file = await open(path, "r");
+    return parseRecord(await readRegular(path, maxBytes), path);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-    throw error;
+    const code = systemCode(error);
+    if (code === "ENOENT") return undefined;
+    if (code === undefined || !filesOwnFault.has(code) || !(await isReachable(path))) throw error;
+    throw new PyroError("ENVIRONMENT_INVALID", `${path} can't be read: ${code}.`, { cause: error });
   }
-  try {
-    const stat = await file.stat();
-    if (!stat.isFile()) throw new PyroError("ENVIRONMENT_INVALID", `${path} is not a regular file.`);
-    if (stat.size > maxBytes) throw new PyroError("ENVIRONMENT_INVALID", `${path} has ${stat.size} bytes; at most ${maxBytes} are allowed.`);
-    const buffer = Buffer.alloc(maxBytes + 1); // it may grow while it is read
-    const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
-    return parseRecord(buffer.subarray(0, bytesRead), path);
-  } finally {
-    await file.close();
-  }
+}
+
+/** Errors that are the file's own fault where the file itself can be looked at, and else that of a directory above it. */
+const filesOwnFault: ReadonlySet<string> = new Set(["EACCES", "EPERM", "ELOOP", "EIO"]);
+
+async function isReachable(path: string): Promise<boolean> {
+  return lstat(path).then(() => true, () => false);
 }
 
 /** One JSON object out of `data`; `what` names it in errors. */

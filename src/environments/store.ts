@@ -1,5 +1,5 @@
 /** What counts as installed: an environment's manifest and every file it names, with the sizes and digests it names. */
-import { copyFile, link, open, rename, rm } from "node:fs/promises";
+import { chmod, copyFile, link, lstat, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory, syncFile, writeAtomic } from "../base/atomic.js";
 import { PyroError, systemCode } from "../base/error.js";
@@ -7,6 +7,7 @@ import { digestPattern, hashFile, parseStamp, sameStamp, stampFile, stampRecord,
 import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { readRecord } from "./record.js";
+import { removeTree } from "./temporary.js";
 
 export interface Installed {
   manifest: Manifest;
@@ -30,6 +31,8 @@ export async function findInstalled(name: string, check: Check, signal?: AbortSi
 export async function checkInstalled(digest: string, check: Check, signal?: AbortSignal): Promise<Installed> {
   const directory = places.environment(digest);
   const manifest = await readManifestOf(digest);
+  const lock = await lstat(lockFileOf(directory)).catch(() => undefined);
+  if (!lock?.isFile()) throw damaged(digest, "its lock is missing"); // no VM could start from it
   const stamps = check === "full" ? {} : await readStamps(directory);
   const fresh: Stamps = {};
   let changed = false;
@@ -57,7 +60,10 @@ export async function checkInstalled(digest: string, check: Check, signal?: Abor
 /** The manifest in the directory for `digest`, without looking at the other files. Throws ENVIRONMENT_INVALID. */
 export async function readManifestOf(digest: string): Promise<Manifest> {
   const path = join(places.environment(digest), "manifest.json");
-  const record = await readRecord(path, manifestLimits.bytes);
+  const record = await readRecord(path, manifestLimits.bytes).catch((error: unknown) => {
+    if (systemCode(error) === undefined) throw error;
+    throw damaged(digest, "its directory can't be read", error); // it may be a file, or a link to itself
+  });
   if (record === undefined) throw damaged(digest, "manifest.json is missing");
   const manifest = readManifest(record);
   const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest);
@@ -93,6 +99,7 @@ export async function install(name: string, manifest: Manifest, from: string, si
 
 async function putInPlace(manifest: Manifest, from: string): Promise<void> {
   const directory = places.environment(manifest.digest.slice("sha256:".length));
+  await makeRoom(directory);
   await makePrivate(directory);
   await rm(join(directory, "manifest.json"), { recursive: true, force: true }); // from here on it does not count as installed
   for (const file of bootFiles) {
@@ -100,9 +107,24 @@ async function putInPlace(manifest: Manifest, from: string): Promise<void> {
     await rm(join(directory, file), { recursive: true, force: true });
     await rename(join(from, file), join(directory, file));
   }
-  await (await open(lockFileOf(directory), "a", 0o600)).close();
+  await makeLockFile(lockFileOf(directory));
   await writeAtomic(join(directory, "manifest.json"), printManifest(manifest), 0o600);
   await syncDirectory(places.environments());
+}
+
+/** Whatever is in the directory's place and is none goes; a directory that we were shut out of is opened. */
+async function makeRoom(directory: string): Promise<void> {
+  const there = await lstat(directory).catch(() => undefined);
+  if (there === undefined) return;
+  if (there.isDirectory()) await chmod(directory, 0o700);
+  else await removeTree(directory);
+}
+
+/** A lock file that is there stays: a VM may hold it. */
+async function makeLockFile(path: string): Promise<void> {
+  if ((await lstat(path).catch(() => undefined))?.isFile()) return;
+  await rm(path, { recursive: true, force: true });
+  await (await open(path, "wx", 0o600)).close();
 }
 
 /** Puts a new initramfs and the manifest that goes with it in place. A reader between the two finds a damaged environment and waits for us by pulling. */

@@ -9,15 +9,14 @@ import { writeAtomic } from "../base/atomic.js";
 import { makeDirectory } from "../base/directory.js";
 import { log } from "../base/log.js";
 import { cacheDirectory } from "../base/paths.js";
+import { readRegular } from "../base/regular-file.js";
 
 const maxFactBytes = 16 << 10;
 
 /** The value kept as `name` under exactly this `key`; undefined if there is none. Check its shape: the file may hold anything. */
 export async function readFact(name: string, key: string): Promise<unknown> {
   try {
-    const file = factFile(name);
-    if ((await stat(file)).size > maxFactBytes) return undefined;
-    const kept = JSON.parse(await readFile(file, "utf8")) as { key?: unknown; value?: unknown } | null;
+    const kept = JSON.parse((await readRegular(factFile(name), maxFactBytes)).toString("utf8")) as { key?: unknown; value?: unknown } | null;
     return kept?.key === key ? kept.value : undefined;
   } catch {
     return undefined;

@@ -70,6 +70,24 @@ test("the nearest name", () => {
   expect(pyro("env", "pull", "debain:12").stderr).toContain("debian:12");
 });
 
+test("help that nobody asked for is a usage error; a word that is no command is named", () => {
+  for (const args of [[], ["env"]]) expect(pyro(...args)).toMatchObject({ status: 2 });
+  expect(pyro("env").stderr).toContain("Usage: pyro env");
+  expect(pyro("help", "rnu")).toMatchObject({ status: 2, stderr: "error: Unknown command 'rnu'.\nhint: Did you mean run? See `pyro help`.\n" });
+  expect(pyro("env", "list", "extra").stderr).not.toContain("Did you mean");
+});
+
+test("output that can't be written is not a success", () => {
+  const full = (...args: string[]) => spawnSync("sh", ["-c", 'exec "$@" >/dev/full', "sh", process.execPath, main, ...args], { encoding: "utf8", env: { PATH: process.env["PATH"]!, HOME: home } });
+  expect(full("env", "list")).toMatchObject({ status: 1 });
+  expect(full("env", "list").stderr).toContain("error: Standard output could not be written: ENOSPC");
+  const gone = spawnSync("bash", ["-c", 'set -o pipefail; "$@" | true', "sh", process.execPath, main, "run", "--help"], { encoding: "utf8", env: { PATH: process.env["PATH"]!, HOME: home } });
+  expect([0, 141]).toContain(gone.status);
+  expect(gone.stderr).toBe("");
+  const silent = spawnSync("sh", ["-c", 'exec "$@" 2>/dev/full', "sh", process.execPath, main, "run", "debian:99", "--", "true"], { encoding: "utf8", env: { PATH: process.env["PATH"]!, HOME: home } });
+  expect(silent.status).toBe(125);
+});
+
 test("an error as JSON", () => {
   const { stderr, stdout } = pyro("run", "debian:12", "--json", "--mem-mib", "1", "--", "true");
   expect(stdout).toBe("");

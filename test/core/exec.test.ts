@@ -50,6 +50,12 @@ test.each([
   expect(await execInVm(standIn({ result: Promise.resolve(outcome) }), "debian:12", request)).toMatchObject(expected);
 });
 
+test("a standard input that can't be read is an error and not an empty one", async () => {
+  const broken = new Readable({ read() { this.destroy(new Error("EISDIR: illegal operation on a directory, read")); } });
+  const exec = execInVm(standIn({ result: new Promise(() => {}) }), "debian:12", { ...request, timeoutSeconds: 60, stdin: broken });
+  await expect(exec).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: "Standard input can't be read: EISDIR: illegal operation on a directory, read" });
+});
+
 test("why a VM ended is the answer, not that its channel broke", async () => {
   const lost = () => Promise.reject(new PyroError("GUEST_LOST", "gone"));
   const exec = (reason: string) => execInVm(standIn({ result: lost(), exit: { reason, code: 1, signal: null, stderr: "why" } }), "debian:12", request);
@@ -61,7 +67,7 @@ test("why a VM ended is the answer, not that its channel broke", async () => {
 function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cancel?: () => void; exit?: object }): StartedVm {
   given.result.catch(() => {});
   const guest: Partial<GuestProcess> = {
-    stdin: undefined,
+    stdin: new PassThrough(),
     stdout: given.stdout ?? Readable.from([]),
     stderr: Readable.from([]),
     result: given.result,

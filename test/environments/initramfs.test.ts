@@ -21,13 +21,13 @@ test("byte for byte", () => {
   expect(archive.length % 512).toBe(0);
 });
 
-test("cpio reads it", async () => {
+test("cpio reads it", async ({ skip }) => {
   const archive = buildInitramfs(Buffer.alloc(70_001, 1), [{ name: "a", content: Buffer.alloc(3) }]);
   let listed;
   try {
     listed = await runChild("cpio", ["-t", "--quiet"], { input: archive });
   } catch (error) {
-    return console.warn(`not compared with cpio: ${String(error)}`);
+    return skip(`not compared with cpio: ${String(error)}`);
   }
   expect(listed.stderr).toBe("");
   expect(listed.stdout.toString()).toBe("dev\ndev/console\ninit\nmodules\nmodules/00-a.ko\nproc\nsys\n");

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
 import { findProgram, runChild } from "../../src/base/child.js";
+import { toPyroError } from "../../src/base/error.js";
 import { takeLock, tryLock } from "../../src/base/lock.js";
 import { makeFakeHost, makeModule, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
 
@@ -66,27 +67,30 @@ test("nothing is installed at first; a pull installs it; open says where it is",
   expect((await stat(opened!.directory)).mode & 0o777).toBe(0o700);
   expect((await stat(opened!.kernel)).nlink).toBe(2); // one file, in the kernel store and here
   expect((await stat(opened!.lockFile)).isFile()).toBe(true);
-  const listed = await runChild("cpio", ["-t", "--quiet"], { input: await readFile(opened!.initramfs) }).then((each) => each.stdout.toString(), () => undefined);
-  if (listed !== undefined) {
-    expect(listed.split("\n").filter((each) => each.endsWith(".ko"))).toEqual([
-      "modules/00-virtio_ring.ko",
-      "modules/01-virtio.ko",
-      "modules/02-virtio_mmio.ko",
-      "modules/03-virtio_blk.ko",
-      "modules/04-virtio_console.ko",
-      "modules/05-failover.ko",
-      "modules/06-net_failover.ko",
-      "modules/07-virtio_net.ko",
-      "modules/08-libcrc32c.ko",
-      "modules/09-erofs.ko",
-    ]);
-  }
   const details = await inspectEnvironment(name);
   expect(details.packages).toEqual([{ name: "apt", version: "2.6.1" }, { name: "bash", version: "5.2.15-2+b7" }]);
   expect(details.files?.map((each) => each.name)).toEqual(["root.erofs", "vmlinux", "initramfs"]);
   expect(details.sizeBytes).toBe(details.files?.reduce((sum, each) => sum + each.sizeBytes, 0));
   expect((await listEnvironments()).map((each) => each.installed)).toEqual([false, true, false]);
   expect(await readdir(file("tmp"))).toEqual([]);
+});
+
+test("the initramfs has the modules in the order in which they go in", async ({ skip }) => {
+  skip(!(await findProgram("cpio").then(() => true, () => false)), "cpio is not installed");
+  await pullEnvironment(name);
+  const { stdout } = await runChild("cpio", ["-t", "--quiet"], { input: await readFile((await openEnvironment(name))!.initramfs) });
+  expect(stdout.toString().split("\n").filter((each) => each.endsWith(".ko"))).toEqual([
+    "modules/00-virtio_ring.ko",
+    "modules/01-virtio.ko",
+    "modules/02-virtio_mmio.ko",
+    "modules/03-virtio_blk.ko",
+    "modules/04-virtio_console.ko",
+    "modules/05-failover.ko",
+    "modules/06-net_failover.ko",
+    "modules/07-virtio_net.ko",
+    "modules/08-libcrc32c.ko",
+    "modules/09-erofs.ko",
+  ]);
 });
 
 test("without the space for it: said before anything is fetched", async () => {
@@ -200,6 +204,17 @@ describe("damage is found by open, list and inspect, and mended by pull", () => 
     ["the manifest is huge", async (directory) => truncate(join(directory, "manifest.json"), 9 << 20), true],
     ["the manifest is another's", async (directory) => writeFile(join(directory, "manifest.json"), (await readFile(join(directory, "manifest.json"), "utf8")).replace(/"digest": "sha256:./, '"digest": "sha256:0')), true],
     ["the directory is missing", async (directory) => rm(directory, { recursive: true }), true],
+    ["the directory is a file", async (directory) => (await rm(directory, { recursive: true }), writeFile(directory, "")), true],
+    ["the directory is a link to itself", async (directory) => (await rm(directory, { recursive: true }), symlink(directory, directory)), true],
+    ["the manifest is a link to itself", async (directory) => (await rm(join(directory, "manifest.json")), symlink("manifest.json", join(directory, "manifest.json"))), true],
+    ["the manifest is a FIFO", async (directory) => fifo(join(directory, "manifest.json")), true],
+    ["root.erofs is a FIFO", async (directory) => fifo(join(directory, "root.erofs")), true],
+    ["initramfs is a FIFO", async (directory) => fifo(join(directory, "initramfs")), false],
+    ["vmlinux is a device", async (directory) => (await rm(join(directory, "vmlinux")), symlink("/dev/zero", join(directory, "vmlinux"))), false],
+    ["the lock is missing", async (directory) => rm(join(directory, "lock")), false],
+    ["the lock is a FIFO", async (directory) => fifo(join(directory, "lock")), false],
+    ["the name's record is a FIFO", async () => fifo(file("environments/names/debian%3A12-base.json")), true],
+    ["the name's record is a link to itself", async () => (await rm(file("environments/names/debian%3A12-base.json")), symlink("debian%3A12-base.json", file("environments/names/debian%3A12-base.json"))), true],
     ["the name's record is damaged", async () => writeFile(file("environments/names/debian%3A12-base.json"), "{"), true],
     ["the name stands for something else", async () => writeFile(file("environments/names/debian%3A12-base.json"), '{"schema_version":1,"digest":"../../.."}'), true],
   ];
@@ -221,9 +236,11 @@ describe("damage is found by open, list and inspect, and mended by pull", () => 
   test("a damaged record of what was verified only costs reading", async () => {
     await pullEnvironment(name);
     const { directory } = (await openEnvironment(name))!;
-    await writeFile(join(directory, "verified.json"), "[]");
-    expect(await openEnvironment(name)).toMatchObject({ name });
-    expect(JSON.parse(await readFile(join(directory, "verified.json"), "utf8"))).toHaveProperty(["root.erofs", "stamp", "inode"]);
+    for (const damage of [(path: string) => writeFile(path, "[]"), fifo, async (path: string) => (await rm(path), symlink(path, path))]) {
+      await damage(join(directory, "verified.json"));
+      expect(await openEnvironment(name)).toMatchObject({ name });
+      expect(JSON.parse(await readFile(join(directory, "verified.json"), "utf8"))).toHaveProperty(["root.erofs", "stamp", "inode"]);
+    }
   });
 });
 
@@ -242,6 +259,16 @@ test("a newer guest program: open packs the initramfs anew and the environment s
   await expect(openEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: "The kernel modules of debian:12-base are no longer there." });
   await pullEnvironment(name);
   expect((await readFile((await openEnvironment(name))!.initramfs)).includes("one more")).toBe(true);
+});
+
+test("a cache that can be none is DENIED, with the next step", async () => {
+  process.env["XDG_CACHE_HOME"] = "/dev/null";
+  const wanted = { code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." };
+  for (const verb of [() => pullEnvironment(name), () => scratchDisk(64), () => pruneEnvironments()]) await expect(verb()).rejects.toMatchObject(wanted);
+  for (const verb of [() => openEnvironment(name), () => listEnvironments()]) expect(toPyroError(await verb().catch((error: unknown) => error))).toMatchObject(wanted);
+  process.env["XDG_CACHE_HOME"] = "/proc";
+  expect(await openEnvironment(name)).toBeUndefined();
+  for (const verb of [() => pullEnvironment(name), () => scratchDisk(64), () => pruneEnvironments()]) await expect(verb()).rejects.toMatchObject(wanted);
 });
 
 test("PYRO_KERNEL_DIR: its kernel is used while it is set, and Debian's again after", async () => {
@@ -267,18 +294,34 @@ test("PYRO_KERNEL_DIR: its kernel is used while it is set, and Debian's again af
   expect((await pruneEnvironments()).removed.map((each) => each.split(" ")[0])).toEqual(["environment", "environment", "kernel", "kernel"]);
 
   process.env["PYRO_KERNEL_DIR"] = own;
+  const hint = "PYRO_KERNEL_DIR names a directory with vmlinux (or vmlinuz) and modules/ with *.ko files.";
   for (const [path, content, message] of [
     ["modules/virtio.ko", makeModule(["vermagic=6.9-own x", "depends=virtio_mmio"]), "in a circle"],
     ["modules/virtio.ko", moduleFor("", "6.8"), "are for different kernels: 6.8, 6.9-own"],
     ["vmlinux", Buffer.from("no kernel"), "is no 64-bit ELF kernel"],
   ] as const) {
     await writeFile(join(own, path), content);
-    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining(message) });
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining(message), hint });
   }
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: `${own}/vmlinux is no 64-bit ELF kernel.` });
+  await fifo(join(own, "vmlinux"));
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: `${own}/vmlinux is not a regular file.`, hint });
   await rm(join(own, "vmlinux"));
-  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: `There is neither vmlinux nor vmlinuz in ${own}.` });
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: `There is neither vmlinux nor vmlinuz in ${own}.`, hint });
+  await fifo(join(own, "vmlinuz"));
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: `${own}/vmlinuz is not a regular file.`, hint });
+  await rm(join(own, "vmlinuz"));
+  await symlink("nothing", join(own, "vmlinuz"));
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: `The kernel directory ${own} can't be read: ENOENT at ${own}/vmlinuz.`, hint });
+  await rm(join(own, "vmlinuz"));
+  await writeFile(join(own, "vmlinux"), makeVmlinux(9));
+  await fifo(join(own, "modules/virtio.ko"));
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: `${own}/modules/virtio.ko is not a regular file.`, hint });
+  await rm(join(own, "modules"), { recursive: true });
+  await writeFile(join(own, "modules"), "");
+  await expect(openEnvironment(name)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: `The kernel directory ${own} can't be read: ENOTDIR at ${own}/modules.`, hint });
   process.env["PYRO_KERNEL_DIR"] = "/nonexistent";
-  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: "The kernel directory /nonexistent can't be read." });
+  await expect(pullEnvironment(name)).rejects.toMatchObject({ message: "The kernel directory /nonexistent can't be read: ENOENT.", hint });
 });
 
 describe("what fails leaves nothing", () => {
@@ -485,6 +528,12 @@ describe("scratch disk", () => {
     await expect(scratchDisk(size)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   });
 });
+
+/** Puts a FIFO, which nobody ever writes to, in a file's place. */
+async function fifo(path: string): Promise<void> {
+  await rm(path, { force: true });
+  expect((await runChild("mkfifo", [path])).code).toBe(0);
+}
 
 async function overwrite(path: string, at: number): Promise<void> {
   const handle = await open(path, "r+");

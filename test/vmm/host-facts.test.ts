@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { runChild } from "../../src/base/child.js";
 import { readFact, writeFact } from "../../src/vmm/host-facts.js";
 import { parseCpuMs } from "../../src/vmm/process-time.js";
 import { openAndUnlink, openUnnamed } from "../../src/vmm/unnamed-file.js";
@@ -27,6 +28,14 @@ it.each(["", "nonsense", "null", "[]", "7", '{"key":', `{"key":"k","value":"${"x
   await mkdir(join(directory, "pyro-mcp/host"), { recursive: true });
   await writeFile(join(directory, "pyro-mcp/host/tsc.json"), text);
   expect(await readFact("tsc", "k")).toBe(undefined);
+});
+
+it("takes a FIFO as none, and replaces it", async () => {
+  await mkdir(join(directory, "pyro-mcp/host"), { recursive: true });
+  expect((await runChild("mkfifo", [join(directory, "pyro-mcp/host/tsc.json")])).code).toBe(0);
+  expect(await readFact("tsc", "k")).toBe(undefined);
+  await writeFact("tsc", "k", 1);
+  expect(await readFact("tsc", "k")).toBe(1);
 });
 
 it("fails at nothing when there is nowhere to write", async () => {

@@ -1,5 +1,5 @@
 import type { Command as Program } from "commander";
-import { printJson } from "../../base/json.js";
+import { harmless, harmlessLine } from "../../base/harmless.js";
 import { diagnose, type DoctorReport } from "../../core/index.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, type Output } from "../render.js";
@@ -12,7 +12,8 @@ export function define(program: Program, context: CommandContext): void {
     .option("--json", "print JSON")
     .action(async (flags: { json?: boolean }) => {
       const report = await diagnose({ signal: context.interrupts.signal, ...(!flags.json && { onStep: (step: string) => context.output.line(`[doctor] ${step}`) }) });
-      context.output.result(flags.json ? printJson(report) : describe(report, context.output));
+      if (flags.json) context.output.json(report);
+      else context.output.result(describe(report, context.output));
       context.exitStatus = report.runtime === "PASS" ? 0 : 1;
     });
 }
@@ -25,13 +26,13 @@ function describe(report: DoctorReport, output: Output): string {
   const lines = [
     `runtime: ${report.runtime === "PASS" ? output.green("PASS") : output.red("FAIL")}`,
     `platform: ${report.platform}`,
-    `kvm: exists=${yes(kvm.exists)} readable=${yes(kvm.readable)} writable=${yes(kvm.writable)} guest_ran=${guestRan}${kvm.reason === undefined ? "" : ` (${kvm.reason})`}`,
+    `kvm: exists=${yes(kvm.exists)} readable=${yes(kvm.readable)} writable=${yes(kvm.writable)} guest_ran=${guestRan}${kvm.reason === undefined ? "" : ` (${harmlessLine(kvm.reason, 500)})`}`,
     `accelerator: ${report.accelerator ?? "none"}${report.accelerator === "tcg" ? " (software emulation: works everywhere, slower)" : ""}`,
     `qemu: ${report.qemuVersion ?? "not found"}`,
     `cache: ${report.cache.path} (${formatBytes(report.cache.sizeBytes)} used, ${formatBytes(report.cache.freeBytes)} free)`,
     `capabilities: vm_boot=${yes(capabilities.vmBoot)} guest_exec=${yes(capabilities.guestExec)} guest_network=${yes(capabilities.guestNetwork)}`,
     "",
-    ...report.checks.flatMap((check) => [`${mark(check.ok)} ${check.name}: ${check.detail}`, ...(check.fix === undefined ? [] : [`     ${output.bold("mend it:")} ${check.fix}`])]),
+    ...report.checks.flatMap((check) => [`${mark(check.ok)} ${check.name}: ${harmless(check.detail)}`, ...(check.fix === undefined ? [] : [`     ${output.bold("mend it:")} ${harmless(check.fix)}`])]),
   ];
   return `${lines.join("\n")}\n`;
 }

@@ -1,5 +1,4 @@
 import type { Command as Program } from "commander";
-import { printJson } from "../../base/json.js";
 import { inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment, warmEnvironment } from "../../core/index.js";
 import { limitOption } from "../options.js";
 import { phaseLine, pullLine } from "../phases.js";
@@ -20,7 +19,7 @@ export function define(program: Program, context: CommandContext): void {
     .option("--json", "print JSON")
     .action(async (flags: JsonFlag) => {
       const environments = await listEnvironments();
-      if (flags.json) return output.result(printJson({ environments }));
+      if (flags.json) return output.json({ environments });
       const rows = environments.map((each) => [each.name, each.installed ? "installed" : "-", each.sizeBytes === undefined ? "-" : formatBytes(each.sizeBytes), each.description]);
       output.result(formatTable([["NAME", "STATE", "SIZE", "DESCRIPTION"], ...rows]));
     });
@@ -38,7 +37,7 @@ export function define(program: Program, context: CommandContext): void {
         ...(flags.force && { force: true }),
         ...(flags.json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress), onPhase: (phase) => phaseLine(output, "pull", name, phase) }),
       });
-      if (flags.json) return output.result(printJson(environment));
+      if (flags.json) return output.json(environment);
       output.line(`[pull] phase=done environment=${name}`);
       output.result(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)], ["source", environment.source ?? "-"]]));
     });
@@ -54,7 +53,7 @@ export function define(program: Program, context: CommandContext): void {
     .action(async (name: string, flags: JsonFlag & { vcpuCount?: number; memMib?: number }) => {
       const { json, ...size } = flags;
       const warm = await warmEnvironment({ environment: name, ...size }, { signal: context.interrupts.signal, ...(json ? {} : { onPhase: (phase) => phaseLine(output, "warm", name, phase) }) });
-      if (json) return output.result(printJson(warm));
+      if (json) return output.json(warm);
       output.line(`[warm] phase=done environment=${name} vcpu_count=${warm.vcpuCount} mem_mib=${warm.memMib} made=${warm.made}`);
     });
 
@@ -65,7 +64,7 @@ export function define(program: Program, context: CommandContext): void {
     .option("--json", "print JSON")
     .action(async (name: string, flags: JsonFlag) => {
       const details = await inspectEnvironment(name);
-      if (flags.json) return output.result(printJson(details));
+      if (flags.json) return output.json(details);
       const rows: string[][] = [
         ["name", details.name],
         ["description", details.description],
@@ -89,7 +88,7 @@ export function define(program: Program, context: CommandContext): void {
     .option("--json", "print JSON")
     .action(async (flags: JsonFlag) => {
       const { removed, reclaimedBytes } = await pruneEnvironments();
-      if (flags.json) return output.result(printJson({ removed, reclaimedBytes }));
+      if (flags.json) return output.json({ removed, reclaimedBytes });
       for (const each of removed) output.line(`removed ${each}`);
       output.result(`${formatBytes(reclaimedBytes)} freed\n`);
     });

@@ -1,7 +1,7 @@
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
-import { printJson } from "../../base/json.js";
 import { limits, runInVm, type ExecResult, type Phase } from "../../core/index.js";
+import { exactWords } from "../exact-words.js";
 import { limitOption } from "../options.js";
 import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
@@ -59,29 +59,19 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     if (ownLines) phaseLine(output, "run", environment, phase);
   };
   const { json, quiet: _quiet, ...request } = flags;
-  // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
-  const broken = new AbortController();
-  const onBrokenPipe = (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") broken.abort(new BrokenPipe());
-  };
-  output.guestStdout.on("error", onBrokenPipe);
   const result = await runInVm(
-    { environment, command, ...request },
+    { environment, command: exactWords(command), ...request },
     {
-      signal: AbortSignal.any([interrupts.signal, broken.signal]),
+      signal: AbortSignal.any([interrupts.signal, output.lost]),
       onPhase,
+      // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
       onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
       ...(process.stdin.isTTY === true ? {} : { stdin: process.stdin }),
       // What streams need not be kept as well.
       ...(json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     },
-  ).catch((error: unknown) => {
-    if (broken.signal.aborted) return undefined;
-    throw error;
-  });
-  // Whoever read our output is gone: what a program that SIGPIPE ends would say.
-  if (result === undefined) return 141;
-  if (json) output.result(printJson(result));
+  );
+  if (json) output.json(result);
   else if (ownLines) output.line(summaryLine(result));
   return result.timedOut ? 124 : result.exitCode;
 }
@@ -89,10 +79,4 @@ async function run(environment: string, command: readonly string[], flags: RunFl
 function summaryLine(result: ExecResult): string {
   const timedOut = result.timedOut ? " timed_out=true" : "";
   return `[run] environment=${result.environment} execution_mode=${result.executionMode} exit_code=${result.exitCode} duration_ms=${result.durationMs}${timedOut}`;
-}
-
-class BrokenPipe extends PyroError {
-  constructor() {
-    super("CANCELLED", "Nobody reads the output any more.");
-  }
 }
