@@ -2,7 +2,7 @@
 import type { Readable } from "node:stream";
 import { withDeadline } from "../base/deadline.js";
 import { log } from "../base/log.js";
-import { connectChannel, type Channel } from "../channel/index.js";
+import type { Channel } from "../channel/index.js";
 import { bootDeadline, type Forking } from "../vmm/index.js";
 import type { TemplateRequest } from "./template.js";
 
@@ -25,6 +25,7 @@ const ttlSeconds = 900;
 export async function freezeWarm(forking: Forking, { environment, spec, accelerator }: TemplateRequest, directory: string, signal?: AbortSignal): Promise<void> {
   const vm = await forking.startTemplate({ ...spec, ttlSeconds, lockShared: [environment.lockFile] }, accelerator, directory, signal);
   try {
+    const { connectChannel } = await import("../channel/index.js");
     const channel = await bootDeadline(vm, (abort) => connectChannel(vm.ports[0]!, { fresh: true, signal: abort }), signal);
     await withDeadline(warm(channel), warmUpMs, "The template's warm-up", signal);
     // The channel stays open: all was answered, so the guest waits at the beginning of a frame, and forks begin there.

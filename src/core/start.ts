@@ -9,7 +9,7 @@ import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
 import { openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type PullProgress } from "../environments/index.js";
 import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmSpec } from "../vmm/index.js";
-import { connectChannel, type Channel } from "../channel/index.js";
+import type { Channel } from "../channel/index.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
 
 /** What happens between the call and the command, for whoever shows it. */
@@ -107,6 +107,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, be
   const vm = await start();
   const vmId = newVmId();
   try {
+    const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
       await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
@@ -140,6 +141,7 @@ export function accelerate(environment: OpenEnvironment, options: StartOptions =
 
 /** The proof that a guest runs: it answers on the channel. */
 export async function saysHello(port: Duplex, signal: AbortSignal): Promise<void> {
+  const { connectChannel } = await import("../channel/index.js");
   const channel = await connectChannel(port, { fresh: true, signal });
   channel.close();
 }

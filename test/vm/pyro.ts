@@ -1,6 +1,6 @@
 // The built `pyro` as its users run it: a process, its streams, its status. And what may be left after it: nothing.
 import { spawn, type ChildProcess } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 
 const main = new URL("../../dist/main.js", import.meta.url).pathname;
@@ -57,18 +57,28 @@ export function leftovers(home: string): string[] {
   return found;
 }
 
-/** Running processes that have `text` in their command line: `PID command line`. */
+/** Running processes that have `text` in their command line or in the name of a file they have open (a fork is handed all its files open): `PID command line`. */
 export function processesWith(text: string): string[] {
   return readdirSync("/proc")
     .filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
       try {
         const line = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
-        return line.includes(text) ? [`${pid} ${line.slice(0, 300)}`] : [];
+        return line.includes(text) || openFiles(pid).some((file) => file.includes(text)) ? [`${pid} ${line.slice(0, 2000)}`] : [];
       } catch {
         return []; // it has ended meanwhile
       }
     });
+}
+
+function openFiles(pid: string): string[] {
+  return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
 }
 
 /** Tries `probe` every 50 ms until it returns true; false after `ms`. */
