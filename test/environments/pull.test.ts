@@ -233,6 +233,17 @@ describe("damage is found by open, list and inspect, and mended by pull", () => 
     expect(await readdir(file("tmp"))).toEqual([]);
   });
 
+  test.each([
+    ["manifest.json is not a regular file.", async (directory: string) => fifo(join(directory, "manifest.json"))],
+    ["manifest.json can't be read: ELOOP.", async (directory: string) => (await rm(join(directory, "manifest.json")), symlink("manifest.json", join(directory, "manifest.json")))],
+    ["is damaged: its directory can't be read.", async (directory: string) => (await rm(directory, { recursive: true }), writeFile(directory, ""))],
+    ["is damaged: its lock is missing.", async (directory: string) => rm(join(directory, "lock"))],
+  ])("and inspect says which: %s", async (words, damage) => {
+    await pullEnvironment(name);
+    await damage((await openEnvironment(name))!.directory);
+    expect((await inspectEnvironment(name)).damage).toContain(words);
+  });
+
   test("a damaged record of what was verified only costs reading", async () => {
     await pullEnvironment(name);
     const { directory } = (await openEnvironment(name))!;
