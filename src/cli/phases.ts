@@ -24,13 +24,14 @@ export function pullLine(output: Output, verb: "run" | "pull" | "warm", progress
 export function phaseLine(output: Output, verb: "run" | "pull" | "warm", environment: string, phase: Phase): void {
   if (phase.phase === "pull") return pullLine(output, verb, phase.progress);
   const message = messages[phase.phase];
-  output.line(`[${verb}] phase=${phase.phase} environment=${environment}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
+  const accelerator = phase.phase === "start" ? ` accelerator=${phase.accelerator}` : "";
+  output.line(`[${verb}] phase=${phase.phase} environment=${environment}${accelerator}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
 }
 
 const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {
   probe: "trying whether a guest runs under KVM; done once",
   template: "booting and freezing a VM, for this and later ones to be forked from",
-  waiting: "another process is at work on the templates",
+  waiting: "another process makes what is needed",
   start: undefined,
   exec: undefined,
 };

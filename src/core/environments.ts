@@ -4,7 +4,7 @@ import { log } from "../base/log.js";
 import { settings } from "../base/settings.js";
 import { pruneEnvironments as pruneStore, pullEnvironment as pull, type Environment, type PruneOptions, type PruneResult, type PullOptions } from "../environments/index.js";
 import { checkLimit, limits } from "./limits.js";
-import { prepare, type Phase } from "./start.js";
+import { withPrepared, type Phase } from "./start.js";
 import { pruneTemplates, warmTemplate } from "./template.js";
 
 export interface PullRequestOptions extends PullOptions {
@@ -50,12 +50,15 @@ export interface WarmResult {
 export async function warmEnvironment(request: WarmRequest, options: { signal?: AbortSignal; onPhase?: (phase: Phase) => void } = {}): Promise<WarmResult> {
   const vcpuCount = checkLimit("vcpuCount", request.vcpuCount);
   const memMib = checkLimit("memMib", request.memMib);
-  const { environment, spec, choice } = await prepare({ environment: request.environment, vcpuCount, memMib, ttlSeconds: limits.ttlSeconds.default }, options);
-  const warm = await warmTemplate({ environment, spec, accelerator: choice.accelerator }, options);
+  const sized = { environment: request.environment, vcpuCount, memMib };
+  const { warm, accelerator } = await withPrepared({ ...sized, ttlSeconds: limits.ttlSeconds.default }, options, async ({ environment, spec, choice }) => ({
+    warm: await warmTemplate({ environment, spec, accelerator: choice.accelerator }, options),
+    accelerator: choice.accelerator,
+  }));
   if (warm === undefined) {
     throw new PyroError("UNSUPPORTED", "VMs are not forked here, so there is nothing to make ahead.", settings.templateMaxAgeSeconds() === 0 ? { hint: "Unset PYRO_TEMPLATE_MAX_AGE_SECONDS." } : {});
   }
-  return { environment: request.environment, vcpuCount, memMib, accelerator: choice.accelerator, made: warm.made };
+  return { ...sized, accelerator, made: warm.made };
 }
 
 /** Removes environments that are no longer used and templates that nothing can be forked from any more; never what a VM uses. */

@@ -33,6 +33,8 @@ export interface ExecResult {
   vmId: string;
   environment: string;
   executionMode: "guest" | "host_compat";
+  /** What the guest ran under. */
+  accelerator: "kvm" | "tcg";
   /** 0 to 255; 128+n when signal n ended the command; 126 and 127 as shells have them when it could not be executed. */
   exitCode: number;
   /** Name of the signal that ended the command. */
@@ -81,6 +83,7 @@ export async function execInVm(vm: StartedVm, environment: string, request: Exec
     vmId: vm.vmId,
     environment,
     executionMode: "guest",
+    accelerator: vm.accelerator,
     exitCode: exit.exitCode,
     ...(exit.signal !== undefined && { signal: exit.signal }),
     stdout: stdout.text,

@@ -7,7 +7,7 @@ import { checkSignal } from "../base/deadline.js";
 import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
-import { openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type PullProgress } from "../environments/index.js";
+import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
 import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
@@ -16,7 +16,7 @@ import { discardTemplate, findOrMakeTemplate } from "./template.js";
 export type Phase =
   | { phase: "pull"; progress: PullProgress }
   | { phase: "probe" }
-  /** Another process makes the template that is needed. */
+  /** Another process makes what is needed: a template, or the boot files. */
   | { phase: "waiting" }
   /** A VM is booted and frozen, for this and later ones to be forked from. */
   | { phase: "template" }
@@ -62,9 +62,12 @@ const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, 
 /** Failures that a template may be the cause of; a full disk, say, is none. */
 const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST", "PROTOCOL", "TIMEOUT", "INTERNAL"]);
 
-export async function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
+export function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
+  return withPrepared(request, options, (prepared) => forkOrBoot(prepared, options));
+}
+
+async function forkOrBoot({ environment, spec, choice }: Prepared, options: StartOptions): Promise<StartedVm> {
   const { signal, onPhase } = options;
-  const { environment, spec, choice } = await prepare(request, options);
   const template = options.cold ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
   checkSignal(signal);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
@@ -75,7 +78,7 @@ export async function startVm(request: StartRequest, options: StartOptions = {})
       return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, begin, options);
     } catch (error) {
       checkSignal(signal);
-      if (performance.now() - begin >= request.ttlSeconds * 1000) throw error; // it had its time
+      if (performance.now() - begin >= spec.ttlSeconds! * 1000) throw error; // it had its time
       const { code, message } = toPyroError(error);
       if (templatesFault.has(code)) await discardTemplate(template, message);
       else log("no fork", { environment: environment.name, why: message });
@@ -85,21 +88,37 @@ export async function startVm(request: StartRequest, options: StartOptions = {})
 }
 
 /** All that a VM is started from, whether it is booted or forked. */
-export async function prepare(request: StartRequest, options: StartOptions = {}): Promise<{ environment: OpenEnvironment; spec: VmSpec; choice: AcceleratorChoice }> {
-  const environment = await openOrPull(request.environment, options);
-  const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib), accelerate(environment, options)]);
-  const spec: VmSpec = {
-    vcpuCount: request.vcpuCount,
-    memMib: request.memMib,
-    kernel: environment.kernel,
-    initramfs: environment.initramfs,
-    rootDisk: environment.rootDisk,
-    scratchBase,
-    temporaryDirectory: cacheDirectory(),
-    ttlSeconds: request.ttlSeconds,
-    lockShared: [environment.lockFile],
+export interface Prepared {
+  environment: OpenEnvironment;
+  spec: VmSpec;
+  choice: AcceleratorChoice;
+}
+
+/** Has everything ready that a VM needs, and keeps it from being pruned while `work` starts one; a running VM's keeper does so itself. */
+export async function withPrepared<T>(request: StartRequest, options: StartOptions, work: (prepared: Prepared) => Promise<T>): Promise<T> {
+  const waiting = {
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    onWait: () => options.onPhase?.({ phase: "waiting" }),
   };
-  return { environment, spec, choice };
+  const environment = await openOrPull(request.environment, options, waiting);
+  const held = holdEnvironment(environment, waiting);
+  try {
+    const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib, waiting), accelerate(environment, options), held]);
+    const spec: VmSpec = {
+      vcpuCount: request.vcpuCount,
+      memMib: request.memMib,
+      kernel: environment.kernel,
+      initramfs: environment.initramfs,
+      rootDisk: environment.rootDisk,
+      scratchBase,
+      temporaryDirectory: cacheDirectory(),
+      ttlSeconds: request.ttlSeconds,
+      lockShared: [environment.lockFile],
+    };
+    return await work({ environment, spec, choice });
+  } finally {
+    held.then((lock) => lock.release()).catch(() => {}); // nobody has to wait for it
+  }
 }
 
 /** Waits for the hello and makes the guest itself. */
@@ -146,8 +165,8 @@ export async function saysHello(port: Duplex, signal: AbortSignal): Promise<void
   channel.close();
 }
 
-async function openOrPull(name: string, options: StartOptions): Promise<OpenEnvironment> {
-  const installed = await openEnvironment(name).catch((error: unknown) => {
+async function openOrPull(name: string, options: StartOptions, looking: OpenOptions): Promise<OpenEnvironment> {
+  const installed = await openEnvironment(name, looking).catch((error: unknown) => {
     // A damaged environment is mended by pulling it; anything else is the caller's.
     if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") return undefined;
     throw error;
@@ -157,7 +176,7 @@ async function openOrPull(name: string, options: StartOptions): Promise<OpenEnvi
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onProgress: (progress) => options.onPhase?.({ phase: "pull", progress }),
   });
-  const pulled = await openEnvironment(name);
+  const pulled = await openEnvironment(name, looking);
   if (pulled === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was pulled and is not there.`, { hint: `pyro env pull ${name} --force` });
   return pulled;
 }

@@ -37,8 +37,8 @@ export interface RunInVmOptions extends RunRequest {
  */
 export class Pyro {
   /** The catalog's environments and whatever else is installed. */
-  async listEnvironments(): Promise<Environment[]> {
-    return listEnvironments();
+  async listEnvironments(options: { signal?: AbortSignal } = {}): Promise<Environment[]> {
+    return listEnvironments(options);
   }
 
   /** Makes an environment ready for use; does nothing but verify it when it is there. Throws NOT_FOUND, REGISTRY, DISK_FULL, HOST_MISSING. */
@@ -55,13 +55,13 @@ export class Pyro {
   }
 
   /** What an environment is made of: kernel, files, digests, packages. Throws NOT_FOUND. */
-  async inspectEnvironment(environment: string): Promise<EnvironmentDetails> {
-    return inspectEnvironment(environment);
+  async inspectEnvironment(environment: string, options: { signal?: AbortSignal } = {}): Promise<EnvironmentDetails> {
+    return inspectEnvironment(environment, options);
   }
 
   /** Removes what no name refers to any more, templates that nothing can be forked from any more, and what broke off; never what a VM uses. */
-  async pruneEnvironments(): Promise<{ removed: string[]; reclaimedBytes: number }> {
-    return pruneEnvironments();
+  async pruneEnvironments(options: { signal?: AbortSignal } = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
+    return pruneEnvironments(options);
   }
 
   /**

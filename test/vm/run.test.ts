@@ -10,7 +10,7 @@ test("git --version in debian:12", async () => {
   expect(result.stdout).toMatch(/^git version 2\.39\.\d+\n$/);
   expect(result.status).toBe(0);
   const lines = result.stderr.trim().split("\n");
-  expect(lines).toContain("[run] phase=start environment=debian:12");
+  expect(lines).toContainEqual(expect.stringMatching(/^\[run\] phase=start environment=debian:12 accelerator=(kvm|tcg)$/));
   expect(lines.at(-1)).toMatch(/^\[run\] environment=debian:12 execution_mode=guest exit_code=0 duration_ms=\d+$/);
 });
 
@@ -20,11 +20,11 @@ test("--json prints one object with the fields of the contract, and the command'
   expect(result.stderr).toBe("");
   const object = JSON.parse(result.stdout) as Record<string, unknown>;
   expect(Object.keys(object)).toEqual([
-    "boot_ms", "duration_ms", "environment", "execution_mode", "exit_code", "stderr", "stderr_bytes", "stderr_truncated", "stdout", "stdout_bytes", "stdout_truncated", "timed_out", "vm_id",
+    "accelerator", "boot_ms", "duration_ms", "environment", "execution_mode", "exit_code", "stderr", "stderr_bytes", "stderr_truncated", "stdout", "stdout_bytes", "stdout_truncated", "timed_out", "vm_id",
   ]);
   expect(object).toMatchObject({ environment: "debian:12", execution_mode: "guest", exit_code: 7, stdout: "out\n", stderr: "err\n", stdout_bytes: 4, stderr_bytes: 4, stdout_truncated: false, stderr_truncated: false, timed_out: false });
   expect(object["vm_id"]).toMatch(/^vm-[0-9a-z]{8}$/);
-  expect(result.stdout.startsWith('{\n  "boot_ms"')).toBe(true);
+  expect(result.stdout.startsWith('{\n  "accelerator"')).toBe(true);
 });
 
 test("flags may stand on both sides of the environment and end at the first word", async () => {

@@ -18,7 +18,7 @@ export function define(program: Program, context: CommandContext): void {
     .description("list the environments that can be used")
     .option("--json", "print JSON")
     .action(async (flags: JsonFlag) => {
-      const environments = await listEnvironments();
+      const environments = await listEnvironments({ signal: context.interrupts.signal });
       if (flags.json) return output.json({ environments });
       const rows = environments.map((each) => [each.name, each.installed ? "installed" : "-", each.sizeBytes === undefined ? "-" : formatBytes(each.sizeBytes), each.description]);
       output.result(formatTable([["NAME", "STATE", "SIZE", "DESCRIPTION"], ...rows]));
@@ -63,7 +63,7 @@ export function define(program: Program, context: CommandContext): void {
     .argument("<environment>", "name, see `pyro env list`")
     .option("--json", "print JSON")
     .action(async (name: string, flags: JsonFlag) => {
-      const details = await inspectEnvironment(name);
+      const details = await inspectEnvironment(name, { signal: context.interrupts.signal });
       if (flags.json) return output.json(details);
       const rows: string[][] = [
         ["name", details.name],
@@ -88,7 +88,7 @@ export function define(program: Program, context: CommandContext): void {
     .description("remove what is no longer used: replaced and broken environments, templates that nothing can be forked from any more, what a crash left")
     .option("--json", "print JSON")
     .action(async (flags: JsonFlag) => {
-      const { removed, reclaimedBytes } = await pruneEnvironments();
+      const { removed, reclaimedBytes } = await pruneEnvironments({ signal: context.interrupts.signal, ...(!flags.json && { onWait: (what: string) => output.line(`[prune] phase=waiting message=${JSON.stringify(what)}`) }) });
       if (flags.json) return output.json({ removed, reclaimedBytes });
       for (const each of removed) output.line(`removed ${each}`);
       output.result(`${formatBytes(reclaimedBytes)} freed\n`);
