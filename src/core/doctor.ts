@@ -73,7 +73,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
   if (found) {
     options.onStep?.("trying KVM");
     const chosen = await check("accelerator", async () => {
-      const choice = await accelerate(environment!, options);
+      const choice = await accelerate(environment!, { ...options, probeAgain: true });
       kvm = choice.kvm;
       accelerator = choice.accelerator;
       return settings.accelerator() === "auto" ? choice.accelerator : `${choice.accelerator}, by PYRO_ACCELERATOR`;

@@ -34,6 +34,8 @@ export interface StartOptions {
   signal?: AbortSignal;
   /** Boots, and neither uses nor makes a template. */
   cold?: boolean;
+  /** Tries KVM again although there is a verdict. */
+  probeAgain?: boolean;
   onPhase?: (phase: Phase) => void;
 }
 
@@ -106,14 +108,19 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, be
   const vmId = newVmId();
   try {
     const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
-    const channel = await bootDeadline(vm, (abort) => connectChannel(vm.ports[0]!, { fresh: true, signal: abort }), signal, limits);
-    await channel.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
+    const ready = async (abort: AbortSignal) => {
+      const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
+      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
+      return connected;
+    };
+    const channel = await bootDeadline(vm, ready, signal, limits);
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
     onPhase?.({ phase: "exec", bootMs });
     return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, end: () => endVm(vm, channel) };
   } catch (error) {
     await vm.end();
+    checkSignal(signal); // what broke because it was to end is no failure of its own
     throw error;
   }
 }
@@ -123,6 +130,8 @@ export function accelerate(environment: OpenEnvironment, options: StartOptions =
   return chooseAccelerator({
     kernel: environment.kernel,
     initramfs: environment.initramfs,
+    guestKey: `${environment.kernelDigest} ${environment.initramfsDigest}`,
+    ...(options.probeAgain && { again: true }),
     saysHello,
     setting: settings.accelerator(),
     onProbe: () => options.onPhase?.({ phase: "probe" }),

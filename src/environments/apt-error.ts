@@ -2,6 +2,7 @@
 import { PyroError } from "../base/error.js";
 import { harmless } from "../base/harmless.js";
 import { settings } from "../base/settings.js";
+import { userNamespaceHint } from "./subordinate-ids.js";
 
 /** The error for a program of apt's that failed; `what` began the sentence: "Debian's package lists could not be fetched". */
 export function aptError(what: string, stderr: string): PyroError {
@@ -17,11 +18,6 @@ export function aptError(what: string, stderr: string): PyroError {
   }
   if (/newuidmap|newgidmap|uid_map|unshare failed|subuid|unshare\(\) failed/i.test(stderr)) return new PyroError("DENIED", message, { hint: userNamespaceHint() });
   return new PyroError("REGISTRY", message, { hint: `Check that ${withoutPassword(settings.debianMirror())} can be reached from here; PYRO_DEBIAN_MIRROR and PYRO_DEBIAN_SECURITY_MIRROR name other mirrors.` });
-}
-
-/** What lets an ordinary user have the subordinate user ids that a root file system needs. */
-export function userNamespaceHint(): string {
-  return `As an ordinary user this needs user namespaces and a range of subordinate ids: sudo apt-get install -y uidmap && sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "$(id -un)"`;
 }
 
 /** Addresses without the user and password they may carry: messages, records and images must not have these. */

@@ -61,7 +61,7 @@ export async function checkInstalled(digest: string, check: Check, signal?: Abor
 export async function readManifestOf(digest: string): Promise<Manifest> {
   const path = join(places.environment(digest), "manifest.json");
   const record = await readRecord(path, manifestLimits.bytes).catch((error: unknown) => {
-    if (systemCode(error) === undefined) throw error;
+    if (error instanceof PyroError) throw error;
     throw damaged(digest, "its directory can't be read", error); // it may be a file, or a link to itself
   });
   if (record === undefined) throw damaged(digest, "manifest.json is missing");

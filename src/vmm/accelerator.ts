@@ -6,11 +6,12 @@
 import { access, constants } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { Duplex } from "node:stream";
-import { checkSignal, withDeadline } from "../base/deadline.js";
+import { checkSignal } from "../base/deadline.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { log } from "../base/log.js";
 import type { AcceleratorSetting } from "../base/settings.js";
-import { fileKey, hostBootId, readFact, writeFact } from "./host-facts.js";
+import { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
+import { hostBootId, readFact, writeFact } from "./host-facts.js";
 import type { Accelerator, Backend, RunningVm } from "./vmm.js";
 
 export interface KvmAccess {
@@ -36,6 +37,10 @@ export interface AcceleratorChoice {
 export interface AcceleratorOptions {
   kernel: string;
   initramfs: string;
+  /** Differs whenever kernel or initramfs do, and only then: the same guest in two environments is tried once. */
+  guestKey: string;
+  /** Tries again although there is a verdict. */
+  again?: boolean;
   /** Resolves when the guest behind the port has proved that it runs. */
   saysHello: (port: Duplex, signal: AbortSignal) => Promise<void>;
   setting: AcceleratorSetting;
@@ -44,8 +49,11 @@ export interface AcceleratorOptions {
   signal?: AbortSignal;
 }
 
-/** A guest under a KVM that works says hello in well under a second. */
-const probeMs = 8000;
+/**
+ * A guest under a KVM that works says hello in well under a second, on a loaded host or nested in an emulated one after some
+ * seconds of processor time. One that waits for what never comes uses none, and one that spins uses all it gets.
+ */
+const probeLimits: BootLimits = { ...bootLimits, cpuMs: 20_000, stallMs: 8000, totalMs: 60_000 };
 const probeMemMib = 128;
 const device = "/dev/kvm";
 
@@ -76,9 +84,9 @@ export function accessProblem(found: KvmAccess): { guestRan: undefined; reason: 
 }
 
 async function verdict(backend: Backend, options: AcceleratorOptions): Promise<{ guestRan: boolean; reason?: string }> {
-  const [boot, { build }, kernel, initramfs] = await Promise.all([hostBootId(), backend.version(options.signal), fileKey(options.kernel), fileKey(options.initramfs)]);
-  const key = [boot, build, kernel, initramfs].join("|");
-  const kept = await readFact("kvm", key);
+  const [boot, { build }] = await Promise.all([hostBootId(), backend.version(options.signal)]);
+  const key = [boot, build, options.guestKey].join("|");
+  const kept = options.again ? undefined : await readFact("kvm", key);
   if (isVerdict(kept)) return kept;
   options.onProbe?.();
   const fresh = await probe(backend, options);
@@ -89,8 +97,6 @@ async function verdict(backend: Backend, options: AcceleratorOptions): Promise<{
 }
 
 async function probe(backend: Backend, options: AcceleratorOptions): Promise<{ guestRan: boolean; reason?: string }> {
-  const over = new AbortController();
-  const signal = options.signal === undefined ? over.signal : AbortSignal.any([over.signal, options.signal]);
   let vm: RunningVm | undefined;
   try {
     vm = await backend.start(
@@ -98,22 +104,12 @@ async function probe(backend: Backend, options: AcceleratorOptions): Promise<{ g
       "kvm",
       options.signal,
     );
-    const exited = vm.exited.then((exit): never => {
-      throw new PyroError("VMM_EXITED", `QEMU ended before a guest ran (status ${exit.code ?? exit.signal}): ${exit.stderr.split("\n")[0] ?? ""}`);
-    });
-    exited.catch(() => {});
-    const hello = options.saysHello(vm.ports[0]!, signal);
-    // The port closes when QEMU dies; that QEMU died is the better answer.
-    const told = hello.catch(async (error: unknown) => {
-      await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, 300))]);
-      throw error;
-    });
-    await withDeadline(Promise.race([told, exited]), probeMs, "A guest's hello under KVM", options.signal);
+    const port = vm.ports[0]!;
+    await bootDeadline(vm, (abort) => options.saysHello(port, abort), options.signal, probeLimits);
     return { guestRan: true };
   } catch (error) {
-    return { guestRan: false, reason: toPyroError(error).message.slice(0, 500) };
+    return { guestRan: false, reason: toPyroError(error).message.split("\n")[0]!.slice(0, 500) };
   } finally {
-    over.abort();
     await vm?.end();
   }
 }

@@ -35,6 +35,7 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
     if (signal?.aborted) onAbort();
   });
   const ended = vm.exited.then((exit): never => {
+    if (exit.reason === "ttl") throw new PyroError("TIMEOUT", "The VM's time to live ended before its guest was ready.", { hint: "Give a larger --ttl-seconds (ttl_seconds)." });
     throw bootFailed(vm, exitReason(exit));
   });
   const stuck = watch(vm, limits, over.signal).then((reason): never => {
@@ -83,7 +84,6 @@ function bootFailed(vm: RunningVm, reason: string): PyroError {
 }
 
 function exitReason(exit: VmExit): string {
-  if (exit.reason === "ttl") return "its time to live ended";
   if (exit.reason === "killed") return "it was ended";
   const said = exit.stderr === "" ? "" : `: ${exit.stderr}`;
   if (exit.reason === "guest") return `the guest powered off or crashed${said}`;

@@ -1,6 +1,6 @@
 // The public contract of the command line, as literals: a name that changes here is a breaking change.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -36,6 +36,16 @@ test("environments", () => {
   expect(environments.map((each) => each["name"])).toEqual(["debian:12", "debian:12-base", "debian:12-build"]);
   expect(Object.keys(environments[0]!)).toEqual(["description", "distribution", "installed", "name", "platform", "version"]);
   expect(environments.map((each) => each["installed"])).toEqual([false, false, false]);
+});
+
+test("inspect says what is damaged", () => {
+  const names = join(home, ".cache/pyro-mcp/environments/names");
+  mkdirSync(names, { recursive: true });
+  writeFileSync(join(names, "debian%3A12.json"), "{");
+  const { status, stdout } = pyro("env", "inspect", "debian:12");
+  rmSync(join(home, ".cache"), { recursive: true });
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^damage +\S*names\/debian%3A12\.json is not JSON\.$/m);
 });
 
 test.each([

@@ -1,8 +1,8 @@
 /** Pulling, opening, mending and pruning, with stand-ins for the programs that fetch (fixtures.ts) and the real keeper. */
-import { chmod, copyFile, mkdir, open, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, open, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
+import { holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, scratchDisk, type PullProgress } from "../../src/environments/index.js";
 import { findProgram, runChild } from "../../src/base/child.js";
 import { toPyroError } from "../../src/base/error.js";
 import { takeLock, tryLock } from "../../src/base/lock.js";
@@ -233,6 +233,17 @@ describe("damage is found by open, list and inspect, and mended by pull", () => 
     expect(await readdir(file("tmp"))).toEqual([]);
   });
 
+  test.each([
+    ["manifest.json is not a regular file.", async (directory: string) => fifo(join(directory, "manifest.json"))],
+    ["manifest.json can't be read: ELOOP.", async (directory: string) => (await rm(join(directory, "manifest.json")), symlink("manifest.json", join(directory, "manifest.json")))],
+    ["is damaged: its directory can't be read.", async (directory: string) => (await rm(directory, { recursive: true }), writeFile(directory, ""))],
+    ["is damaged: its lock is missing.", async (directory: string) => rm(join(directory, "lock"))],
+  ])("and inspect says which: %s", async (words, damage) => {
+    await pullEnvironment(name);
+    await damage((await openEnvironment(name))!.directory);
+    expect((await inspectEnvironment(name)).damage).toContain(words);
+  });
+
   test("a damaged record of what was verified only costs reading", async () => {
     await pullEnvironment(name);
     const { directory } = (await openEnvironment(name))!;
@@ -432,6 +443,35 @@ describe("prune", () => {
     await writeFile(file("tmp/0123456789abcdef.lock"), "");
     expect((await pruneEnvironments()).removed).toEqual([]);
     expect(await readdir(file("tmp"))).toEqual([]);
+  });
+
+  test("leaves one that is held from its opening on", async () => {
+    await pullEnvironment(name);
+    const opened = (await openEnvironment(name))!;
+    const held = await holdEnvironment(opened);
+    const alsoHeld = await holdEnvironment(opened);
+    await rm(file("environments/names/debian%3A12-base.json"));
+    await held.release();
+    expect((await pruneEnvironments()).removed).toEqual([]);
+    await alsoHeld.release();
+    expect((await pruneEnvironments()).removed[0]).toBe(`environment ${opened.digest}`);
+    const gone = { code: "ENVIRONMENT_INVALID", message: "The environment debian:12-base was removed meanwhile.", hint: "pyro env pull debian:12-base" };
+    await expect(holdEnvironment(opened)).rejects.toMatchObject(gone);
+    expect((await readdir(file("environments"))).sort()).toEqual(["locks", "names"]);
+  });
+
+  test("that is under way is waited for by whoever wants to hold the environment, and found out", async () => {
+    await pullEnvironment(name);
+    const opened = (await openEnvironment(name))!;
+    const pruning = await takeLock(opened.lockFile);
+    const waits: string[] = [];
+    const held = holdEnvironment(opened, { onWait: (what) => waits.push(what) });
+    const refused = expect(held).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: "The environment debian:12-base was removed meanwhile." });
+    while (waits.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await rename(opened.directory, join(cache, "aside"));
+    await pruning.release();
+    await refused;
+    expect(waits).toEqual(["another process is removing environments"]);
   });
 
   test("leaves the temporary directory of a living process", async () => {

@@ -1,5 +1,6 @@
 // Guests in unusual machines and from unusual images: what the guest program needs, and how it fails without it.
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { writeErofs } from "../../src/environments/erofs.js";
 import { readTar } from "../../src/environments/tar.js";
@@ -67,4 +68,21 @@ test("a root disk that is missing or no file system fails with the guest's reaso
   const missing = await guests.start({}, ["rootDisk"]);
   await expect(guests.hello(missing)).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringMatching(/powered off[^]*no disk with the serial "root"/) as string });
   expect((await missing.exited).reason).toBe("guest");
+});
+
+test("a guest that writes while the host's disk is full gets an error, and goes on", async (context) => {
+  if (process.getuid!() !== 0) return context.skip("a small file system can only be mounted by root");
+  const small = guests.path("small");
+  mkdirSync(small);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=30m", "tmpfs", small]);
+  try {
+    const { vm, channel } = await guests.boot({ temporaryDirectory: small });
+    const { outcome, stderr } = await run(channel, { shell: "dd if=/dev/urandom of=/usr/x bs=1M count=60 conv=fsync" });
+    expect(outcome).toMatchObject({ exitCode: 1 });
+    expect(stderr.toString()).toMatch(/Input\/output error|No space left/);
+    expect(await channel.ping()).toBeGreaterThan(0);
+    await vm.end();
+  } finally {
+    execFileSync("umount", ["-l", small]);
+  }
 });

@@ -34,7 +34,7 @@ export function useGuests(name = "debian:12-base") {
     scratchBase = await scratchDisk(10_240);
     directory = mkdtempSync(join(tmpdir(), "pyro-guest-test-"));
     const saysHello = async (...[port, signal]: Parameters<typeof hello>) => (await hello(port, signal)).close();
-    accelerator = (await chooseAccelerator({ kernel: environment.kernel, initramfs: environment.initramfs, saysHello, setting: "auto" })).accelerator;
+    accelerator = (await chooseAccelerator({ kernel: environment.kernel, initramfs: environment.initramfs, saysHello, setting: "auto", guestKey: environment.initramfsDigest })).accelerator;
   });
   const endAll = () => Promise.all(running.splice(0).map((vm) => vm.end()));
   afterAll(async () => {

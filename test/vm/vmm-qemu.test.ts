@@ -20,7 +20,7 @@ beforeAll(async () => {
   scratchBase = await scratchDisk(10_240);
   directory = mkdtempSync(join(tmpdir(), "pyro-vmm-test-"));
   const saysHello = async (...[port, signal]: Parameters<typeof hello>) => (await hello(port, signal)).close();
-  accelerator = (await chooseAccelerator({ kernel: environment.kernel, initramfs: environment.initramfs, saysHello, setting: "auto" })).accelerator;
+  accelerator = (await chooseAccelerator({ kernel: environment.kernel, initramfs: environment.initramfs, saysHello, setting: "auto", guestKey: environment.initramfsDigest })).accelerator;
 });
 afterEach(() => Promise.all(running.splice(0).map((vm) => vm.end())));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));

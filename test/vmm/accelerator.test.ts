@@ -33,7 +33,7 @@ function backend(exited: Promise<VmExit> = new Promise(() => {}), build = "1") {
   };
   return { fake, counts };
 }
-const options = (setting: "auto" | "kvm" | "tcg", saysHello: () => Promise<void>) => ({ kernel: join(directory, "kernel"), initramfs: join(directory, "kernel"), setting, saysHello });
+const options = (setting: "auto" | "kvm" | "tcg", saysHello: () => Promise<void>) => ({ kernel: join(directory, "kernel"), initramfs: join(directory, "kernel"), setting, saysHello, guestKey: "guest" });
 const dead = (): Promise<VmExit> => Promise.resolve({ reason: "failed", code: 134, signal: null, stderr: "no MSR\nmore" });
 
 it.each([
@@ -68,7 +68,7 @@ it.runIf(accessible)("believes a guest that said hello, once for all (runs where
 it.runIf(accessible)("falls back with the reason, and remembers that too (runs where /dev/kvm may be opened)", async () => {
   const { fake, counts } = backend(dead());
   const silent = () => new Promise<void>(() => {});
-  for (let n = 0; n < 2; n++) expect(await choose(fake, options("auto", silent))).toMatchObject({ accelerator: "tcg", kvm: { guestRan: false, reason: "QEMU ended before a guest ran (status 134): no MSR" } });
+  for (let n = 0; n < 2; n++) expect(await choose(fake, options("auto", silent))).toMatchObject({ accelerator: "tcg", kvm: { guestRan: false, reason: "The guest did not come up under kvm: the monitor ended with status 134: no MSR" } });
   expect(counts).toEqual({ started: 1, ended: 1 });
   await expect(choose(fake, options("kvm", silent))).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringContaining("no MSR") as string });
 });
@@ -78,6 +78,11 @@ it.runIf(accessible)("asks again for another QEMU (runs where /dev/kvm may be op
   const { fake, counts } = backend(undefined, "2");
   expect(await choose(fake, options("auto", async () => {}))).toMatchObject({ accelerator: "kvm" });
   expect(counts.started).toBe(1);
+});
+
+it.runIf(accessible)("tries again when asked to (runs where /dev/kvm may be opened)", async () => {
+  await choose(backend(dead()).fake, options("auto", () => new Promise(() => {})));
+  expect(await choose(backend().fake, { ...options("auto", async () => {}), again: true })).toMatchObject({ accelerator: "kvm" });
 });
 
 it.runIf(accessible)("remembers nothing of a probe that was broken off (runs where /dev/kvm may be opened)", async () => {

@@ -39,7 +39,7 @@ it("gives up at the total limit on a guest that only chatters", async () => {
 });
 
 it.each([
-  ["ttl", 124, "", /its time to live ended/],
+  ["ttl", 124, "", /The VM's time to live ended before its guest was ready/],
   ["guest", 0, "", /the guest powered off or crashed/],
   ["failed", 1, "no such device", /the monitor ended with status 1: no such device/],
 ] as const)("says why the VM ended (%s), also when the hello fails first", async (reason, code, stderr, message) => {

@@ -72,6 +72,7 @@ export function define(program: Program, context: CommandContext): void {
         ["platform", details.platform],
         ["installed", details.installed ? "yes" : `no: pyro env pull ${details.name}`],
       ];
+      if (details.damage !== undefined) rows.push(["damage", details.damage]);
       if (details.digest !== undefined) rows.push(["digest", details.digest]);
       if (details.source !== undefined) rows.push(["source", details.source]);
       if (details.kernel !== undefined) rows.push(["kernel", `${details.kernel.version} ${details.kernel.digest}`]);

@@ -1,3 +1,4 @@
+import { fstatSync } from "node:fs";
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
 import { limits, runInVm, type ExecResult, type Phase } from "../../core/index.js";
@@ -66,7 +67,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
       onPhase,
       // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
       onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
-      ...(process.stdin.isTTY === true ? {} : { stdin: process.stdin }),
+      ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),
       // What streams need not be kept as well.
       ...(json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     },
@@ -74,6 +75,12 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   if (json) output.json(result);
   else if (ownLines) output.line(summaryLine(result));
   return result.timedOut ? 124 : result.exitCode;
+}
+
+/** Node takes a directory for an input that is empty. */
+function standardInput(): NodeJS.ReadStream {
+  if (fstatSync(0).isDirectory()) throw new PyroError("INVALID_ARGUMENT", "Standard input is a directory.", { hint: "Give </dev/null where the command needs none." });
+  return process.stdin;
 }
 
 function summaryLine(result: ExecResult): string {

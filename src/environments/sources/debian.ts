@@ -5,13 +5,14 @@ import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { harmlessLine } from "../../base/harmless.js";
 import { hostArchitecture } from "../../base/paths.js";
-import { aptError, userNamespaceHint, withoutPassword } from "../apt-error.js";
+import { aptError, withoutPassword } from "../apt-error.js";
 import { aptProxies, checkKeyring, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
 import { maxStatusBytes, parseDpkgStatus, type InstalledPackage } from "../dpkg-status.js";
 import { writeErofs } from "../erofs.js";
 import { readWhole, runKept } from "../kept.js";
 import type { Reporter } from "../progress.js";
+import { userNamespaceHint } from "../subordinate-ids.js";
 import { readTar, type TarEntry } from "../tar.js";
 
 export interface RootDisk {

@@ -117,7 +117,8 @@ function blockDevices(stdio: Descriptors, disks: Disks): string[] {
   const raw = (node: string) => args.push("-blockdev", JSON.stringify({ driver: "raw", "node-name": node, file: `${node}-file`, "read-only": true }));
   const overlay = (node: string, backing: string, readOnly: boolean) =>
     args.push("-blockdev", JSON.stringify({ driver: "qcow2", "node-name": node, file: `${node}-file`, backing, ...(readOnly ? { "read-only": true } : { discard: "unmap", cache: { direct: false, "no-flush": true } }) }));
-  const device = (drive: string) => args.push("-device", `virtio-blk-device,drive=${drive},serial=${drive}`);
+  // An error of the host's disk is the guest's to hear of. When that disk is full QEMU would otherwise stop the VM, which then looks like one that hangs.
+  const device = (drive: string) => args.push("-device", `virtio-blk-device,drive=${drive},serial=${drive},werror=report,rerror=report`);
   if (disks.root !== undefined) {
     file("root-file", disks.root, true);
     raw("root");
