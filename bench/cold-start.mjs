@@ -7,11 +7,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { emptyOverlay } from "../dist/vmm/qcow2.js";
+import { askTrue } from "./ask-true.mjs";
 import { describeMs, median } from "./statistics.mjs";
 
 const rounds = Number(process.env.ROUNDS ?? 7);
 const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
 const environment = "debian:12";
+/** Every VM is booted. */
+const env = { ...process.env, PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" };
 
 await pyro(["env", "pull", environment]);
 const command = await captureCommandLine();
@@ -29,13 +32,13 @@ console.log(`pyro run ${environment} -- /bin/true, whole process: ${describeMs(w
 console.log(`pyro adds, pair by pair: ${describeMs(added)}; ratio ${median(whole.map((ms, round) => ms / bare[round])).toFixed(2)}; goal: at most 250 ms`);
 
 function pyro(args) {
-  const child = spawn(process.execPath, [main, ...args], { stdio: "ignore" });
+  const child = spawn(process.execPath, [main, ...args], { stdio: "ignore", env });
   return new Promise((resolve) => child.once("close", resolve));
 }
 
 async function timePyro() {
   const begin = performance.now();
-  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "/bin/true"], { stdio: ["ignore", "ignore", "inherit"] });
+  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "/bin/true"], { stdio: ["ignore", "ignore", "inherit"], env });
   const status = await new Promise((resolve) => child.once("close", resolve));
   if (status !== 0) throw new Error(`pyro run: status ${status}`);
   return performance.now() - begin;
@@ -43,7 +46,7 @@ async function timePyro() {
 
 /** The words pyro gives to QEMU, and the files behind the descriptors it hands on. */
 async function captureCommandLine() {
-  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "sh", "-c", "echo; sleep 5"], { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(process.execPath, [main, "run", environment, "--quiet", "--", "sh", "-c", "echo; sleep 5"], { stdio: ["ignore", "pipe", "ignore"], env });
   await new Promise((resolve) => child.stdout.once("data", resolve));
   const keeper = children(child.pid).find((pid) => words(pid).some((word) => word.includes("qemu-system")));
   const qemu = children(keeper).find((pid) => words(pid)[0].includes("qemu-system"));
@@ -105,31 +108,4 @@ function overlay(base, opened) {
   const size = Number(/(\d+)/.exec(base.split("/").at(-1))[1]) * 1024 * 1024;
   writeSync(fd, emptyOverlay(size));
   return fd;
-}
-
-/** SYNC, HELLO, a request to execute /bin/true, its result: the protocol's bytes by hand (protocol/PROTOCOL.md). */
-function askTrue(port) {
-  const field = (tag, bytes) => Buffer.concat([Buffer.from([tag, bytes.length, 0, 0, 0]), bytes]);
-  const frame = (type, stream, ...fields) => {
-    const payload = Buffer.concat([...fields, Buffer.from([0xff])]);
-    const header = Buffer.alloc(8);
-    header.writeUInt32LE((payload.length << 8) | type, 0);
-    header.writeUInt32LE(stream, 4);
-    return Buffer.concat([header, payload]);
-  };
-  port.write(frame(0x01, 0, field(0x01, Buffer.from([1, 0])), field(0x02, Buffer.from([1, 0])), field(0x03 + 1, Buffer.alloc(16, 7))));
-  port.write(frame(0x03, 1, field(0x08, Buffer.from([1])), field(0x10, Buffer.from("/bin/true")), field(0x15, Buffer.from([0]))));
-  return new Promise((resolve) => {
-    let bytes = Buffer.alloc(0);
-    port.on("data", (chunk) => {
-      bytes = Buffer.concat([bytes, chunk]);
-      while (bytes.length >= 8) {
-        const length = bytes.readUInt32LE(0) >>> 8;
-        if (bytes.length < 8 + length) return;
-        if (bytes[0] === 0x84) throw new Error(`the guest complains: ${bytes.subarray(8, 8 + length)}`);
-        if (bytes[0] === 0x83) return resolve();
-        bytes = bytes.subarray(8 + length);
-      }
-    });
-  });
 }

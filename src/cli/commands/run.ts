@@ -1,22 +1,14 @@
 import { fstatSync } from "node:fs";
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
-import { limits, runInVm, type ExecResult, type Phase } from "../../core/index.js";
+import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption } from "../options.js";
 import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 
-interface RunFlags {
-  vcpuCount?: number;
-  memMib?: number;
-  timeoutSeconds?: number;
-  ttlSeconds?: number;
-  network?: boolean;
-  allowHostCompat?: boolean;
-  json?: boolean;
-  quiet?: boolean;
-}
+/** The flags are the request's own fields. */
+type RunFlags = Omit<RunRequest, "environment" | "command"> & { json?: boolean; quiet?: boolean };
 
 export function define(program: Program, context: CommandContext): void {
   program
