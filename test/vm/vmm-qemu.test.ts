@@ -57,7 +57,7 @@ test("QEMU runs in its sandbox, with the descriptors it was given and no others 
 
 test("the time to live ends a VM, and that is what it says", async () => {
   const vm = await start({ ttlSeconds: 1 });
-  await expect(boot(vm)).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringContaining("its time to live ended") as string });
+  await expect(boot(vm)).rejects.toMatchObject({ code: "TIMEOUT", message: expect.stringContaining("time to live ended before its guest was ready") as string });
   expect(await vm.exited).toMatchObject({ reason: "ttl", code: 124 });
 });
 
