@@ -174,7 +174,7 @@ const packageOf: Record<string, string> = {
 };
 
 /** The error for a program that is not installed, with the command that installs it. */
-export function missingProgram(command: string, cause?: unknown): PyroError {
+function missingProgram(command: string, cause?: unknown): PyroError {
   const name = packageOf[command.replace(/^.*\//, "")];
   return new PyroError("HOST_MISSING", `${command} is not installed.`, {
     hint: name === undefined ? `Install ${command}.` : `sudo apt-get install -y ${name}`,

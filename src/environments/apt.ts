@@ -12,7 +12,7 @@ import { aptError } from "./apt-error.js";
 import { drain, runKept } from "./kept.js";
 import { makePrivate } from "./places.js";
 
-export const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /** The lines of a sources.list for `suite` with its updates and security updates. */
 export function debianSources(suite: string): string[] {

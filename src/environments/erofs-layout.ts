@@ -7,7 +7,7 @@ import { blockBytes } from "./block-file.js";
 import type { Inode } from "./tree.js";
 
 /** `EROFS_SUPER_OFFSET`. */
-export const superblockOffset = 1024;
+const superblockOffset = 1024;
 /** Inode numbers (nid) count slots of 32 bytes from the metadata's start, which is the image's start here. */
 export const slotBytes = 32;
 /** The root's number has only 16 bits in the superblock, so its inode lies in the first block, right behind the superblock. */

@@ -51,7 +51,8 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     let failure: unknown;
     const result = await take(stdout).catch((error: unknown) => {
       failure = error;
-      void child.end(); // what it has left to say is of no use
+      stdout.destroy(); // what it has left to say is of no use, and unread it would keep its end from being seen
+      void child.end();
       return undefined;
     });
     const exit = await child.exited;
