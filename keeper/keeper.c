@@ -1,9 +1,12 @@
 /*
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
- *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]... -- PROGRAM ARGS...
+ *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...
+ *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] -- PROGRAM ARGS...
  *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
+ *       With a place (place.h), other processes find it there, and once our maker has written `r` to the lifeline, it lives on without it.
+ *       PROGRAM has a listening socket NAME as descriptor FD, and what it writes to FD goes to the bounded log NAME.
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
  *
@@ -33,12 +36,15 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "place.h"
 
 enum {
     EXIT_TTL = 124,
@@ -63,7 +69,8 @@ static void fail(const char *what, const char *name) {
 }
 
 static void usage(const char *why) {
-    dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]... -- PROGRAM ARGS...\n"
+    dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
+            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] -- PROGRAM ARGS...\n"
             "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
@@ -113,6 +120,7 @@ struct keep {
     long ttl_seconds; /* 0: none */
     int locks[MAX_LOCKS];
     int lock_count;
+    struct place place;
     char **program;
 };
 
@@ -160,8 +168,10 @@ static int lock_shared(const char *file, int *tries_left) {
 
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
+    const char *place = NULL;
     keep->lifeline = -1;
     keep->grace_ms = -1;
+    keep->place.directory = keep->place.control = keep->place.owner = -1;
     int i = 0;
     for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
         if (i + 1 >= argc) usage("an option has no value");
@@ -171,8 +181,14 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
         else if (strcmp(argv[i], "--lock-shared") == 0) {
             if (keep->lock_count == MAX_LOCKS) usage("more than 16 --lock-shared");
             lock_files[keep->lock_count++] = argv[i + 1];
+        } else if (strcmp(argv[i], "--place") == 0) place = argv[i + 1];
+        else if (strcmp(argv[i], "--listen") == 0) {
+            if (!place_add_socket(&keep->place, argv[i + 1])) usage("--listen is not FD=NAME, or there are more than 8");
+        } else if (strcmp(argv[i], "--log") == 0) {
+            if (!place_add_log(&keep->place, argv[i + 1])) usage("--log is not FD=NAME, or there are more than 2");
         } else usage("an unknown option");
     }
+    if (place == NULL && keep->place.socket_count + keep->place.log_count > 0) usage("--listen and --log need --place");
     if (i + 1 >= argc || keep->lifeline < 0 || keep->grace_ms < 0) usage("keep needs --lifeline, --grace-ms and a program");
     keep->program = argv + i + 1;
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
@@ -180,6 +196,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
+    if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
 }
 
 static int open_timer(void) {
@@ -194,7 +211,7 @@ static void arm(int timer, long long ms) {
 }
 
 /* Starts the program in a process group of its own. Does not return if that fails. */
-static pid_t start_program(char **program, const sigset_t *mask) {
+static pid_t start_program(char **program, const struct place *place, const sigset_t *mask) {
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) fail("pipe", NULL);
     pid_t keeper = getpid();
@@ -203,6 +220,7 @@ static pid_t start_program(char **program, const sigset_t *mask) {
     if (child == 0) {
         die_with(keeper);
         setpgid(0, 0);
+        place_enter(place);
         signal(SIGPIPE, SIG_DFL);
         sigprocmask(SIG_SETMASK, mask, NULL);
         execv(program[0], program);
@@ -226,8 +244,8 @@ static pid_t start_program(char **program, const sigset_t *mask) {
 /* Closes what only the program needs: a socket's other side must see its end when the program closes it or dies. */
 static void let_go(const struct keep *keep, const int *own, int own_count, int null) {
     for (int fd = 0; fd <= 2; fd++) dup2(null, fd);
-    unsigned kept[MAX_LOCKS + 8];
-    int count = 0;
+    unsigned kept[MAX_LOCKS + PLACE_MAX_POLL + 8];
+    int count = place_descriptors(&keep->place, kept);
     kept[count++] = (unsigned)keep->lifeline;
     for (int n = 0; n < keep->lock_count; n++) kept[count++] = (unsigned)keep->locks[n];
     for (int n = 0; n < own_count; n++) kept[count++] = (unsigned)own[n];
@@ -311,32 +329,41 @@ static int keep_main(int argc, char **argv) {
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("prctl", NULL);
     if (keep.ttl_seconds > 0) arm(ttl, keep.ttl_seconds * 1000LL);
 
-    pid_t child = start_program(keep.program, &mask);
+    pid_t child = start_program(keep.program, &keep.place, &mask);
+    place_started(&keep.place);
     let_go(&keep, (int[]){signals, ttl, grace}, 3, null);
 
     bool ending = false, expired = false;
-    struct pollfd wait[] = {
+    const char *reason = "program"; /* the first cause counts */
+    struct pollfd wait[4 + PLACE_MAX_POLL] = {
         {.fd = signals, .events = POLLIN}, {.fd = ttl, .events = POLLIN}, {.fd = grace, .events = POLLIN}, {.fd = keep.lifeline, .events = POLLIN | POLLRDHUP},
     };
     while (!reap_until(child)) {
-        if (poll(wait, 4, -1) < 0) {
+        int placed = place_poll(&keep.place, wait + 4);
+        if (poll(wait, 4 + (nfds_t)placed, -1) < 0) {
             if (errno == EINTR) continue;
             kill(-child, SIGKILL);
             fail("poll", NULL);
         }
-        bool end = wait[0].revents != 0 && told_to_end(signals);
+        const char *why = wait[0].revents != 0 && told_to_end(signals) ? "signal" : NULL;
+        enum place_wish wish = place_step(&keep.place, wait + 4, placed, child);
+        if (wish != PLACE_NOTHING) why = wish == PLACE_END ? "asked" : "owner";
         if (wait[3].revents != 0) {
-            char ignored[256];
-            ssize_t got = (wait[3].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL)) ? 0 : read(keep.lifeline, ignored, sizeof ignored);
-            end = end || got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+            char told[256];
+            /* What was written before the end counts, also when both are seen at once. */
+            ssize_t got = recv(keep.lifeline, told, sizeof told, MSG_DONTWAIT);
+            if (got < 0 && errno == ENOTSOCK) got = (wait[3].revents & (POLLHUP | POLLERR | POLLNVAL)) ? 0 : read(keep.lifeline, told, sizeof told);
+            if (got > 0 && keep.place.directory >= 0 && memchr(told, 'r', (size_t)got) != NULL) wait[3].fd = -1;
+            else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) why = "maker";
         }
         if (wait[1].revents != 0) {
             wait[1].fd = -1;
-            expired = expired || !ending; /* the first cause counts */
-            end = true;
+            expired = expired || !ending;
+            why = "ttl";
         }
-        if (end && !ending) {
+        if (why != NULL && !ending) {
             ending = true;
+            reason = why;
             wait[3].fd = -1;
             if (keep.grace_ms > 0) {
                 kill(-child, SIGTERM);
@@ -353,6 +380,7 @@ static int keep_main(int argc, char **argv) {
     int status = 0;
     pid_t reaped = waitpid(child, &status, 0);
     end_descendants(signals);
+    place_close(&keep.place, reason, reaped != child ? EXIT_OWN_FAILURE : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
     if (expired) return EXIT_TTL;
     if (reaped != child) return EXIT_OWN_FAILURE;
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);

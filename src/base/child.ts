@@ -32,6 +32,17 @@ export interface KeepOptions {
   graceMs?: number;
   /** Files on which the keeper holds a shared lock for as long as the child lives. */
   lockShared?: readonly string[];
+  place?: KeeperPlace;
+}
+
+/** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
+export interface KeeperPlace {
+  /** An absolute path; the directory is there. */
+  directory: string;
+  /** Sockets in it that the child serves: the child's descriptor of each (`ignore` in `stdio`), and its name. */
+  listen: readonly (readonly [fd: number, name: string])[];
+  /** Logs in it, each kept within 128 KiB, of what the child writes to a descriptor (`ignore` in `stdio`). */
+  log: readonly (readonly [fd: number, name: string])[];
 }
 
 /** A process started by `keepChild`. */
@@ -43,6 +54,8 @@ export interface KeptChild {
   exited: Promise<ChildExit>;
   /** Ends the child and its descendants: SIGTERM, the grace, SIGKILL. Resolves when all are gone. Safe to call again. */
   end(): Promise<ChildExit>;
+  /** For a child with a place: it lives on when we end, and we can end before it does. `end` does nothing any more. */
+  release(): void;
 }
 
 /** The keeper's exit status when the time to live ended the child. */
@@ -58,6 +71,11 @@ export async function keepChild(command: string, args: readonly string[], option
   const keeperArgs = ["keep", "--lifeline", String(lifeline), "--grace-ms", String(options.graceMs ?? 0)];
   if (options.ttlSeconds !== undefined) keeperArgs.push("--ttl-seconds", String(options.ttlSeconds));
   for (const file of options.lockShared ?? []) keeperArgs.push("--lock-shared", file);
+  if (options.place !== undefined) {
+    keeperArgs.push("--place", options.place.directory);
+    for (const [fd, name] of options.place.listen) keeperArgs.push("--listen", `${fd}=${name}`);
+    for (const [fd, name] of options.place.log) keeperArgs.push("--log", `${fd}=${name}`);
+  }
   const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", program, ...args], {
     stdio: [...options.stdio, "pipe"] as StdioOptions,
     env: childEnvironment(options.env),
@@ -76,6 +94,10 @@ export async function keepChild(command: string, args: readonly string[], option
     end() {
       lifelineStream.destroy();
       return exited;
+    },
+    release() {
+      lifelineStream.end("r");
+      child.unref();
     },
   };
 }

@@ -11,6 +11,11 @@ export function cacheDirectory(): string {
   return join(settings.xdgCacheHome() ?? join(home(), ".cache"), "pyro-mcp");
 }
 
+/** `$XDG_STATE_HOME/pyro-mcp`: what is true of VMs that outlive a process. */
+export function stateDirectory(): string {
+  return join(settings.xdgStateHome() ?? join(home(), ".local", "state"), "pyro-mcp");
+}
+
 /**
  * The architecture's own names, in the one table that knows them: Node's name, Debian's, the kernel's and QEMU's.
  * A port to another machine begins here.

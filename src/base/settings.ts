@@ -42,6 +42,7 @@ export const settings = {
   proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
   home: () => read("HOME"),
   xdgCacheHome: () => readAbsolute("XDG_CACHE_HOME"),
+  xdgStateHome: () => readAbsolute("XDG_STATE_HOME"),
   path: () => read("PATH") ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };
 

@@ -14,16 +14,25 @@ export interface VmSpec {
   rootDisk?: string;
   /** Pristine disk image that the VM gets a throw-away copy of (copy-on-write), serial number `scratch`. Never written to. */
   scratchBase?: string;
-  /** Where the copy's blocks live, in files without a name. */
+  /** Where the copy's blocks live, in files without a name; in the place's `scratch` where there is a place. */
   temporaryDirectory: string;
+  place?: VmPlace;
   /** The VM ends then, whether or not this process lives. Seconds from now. */
   ttlSeconds?: number;
   /** Files that are share-locked (flock) for as long as the VM lives. */
   lockShared?: readonly string[];
   /** More kernel arguments, after the backend's own. */
   kernelArguments?: readonly string[];
-  /** Serial ports `pyro.0`, `pyro.1` … Default 1. */
+  /** How many of the guest's serial ports `pyro.0`, `pyro.1` … have a host side; with a place, all have. Default 1. */
   ports?: number;
+}
+
+/** Where other processes find a VM (`findVm`), so that it can outlive its maker. */
+export interface VmPlace {
+  /** For this VM alone. */
+  directory: string;
+  /** Whether its scratch disk begins anew, or goes on with what is in the directory. */
+  disk: "new" | "kept";
 }
 
 export interface VmExit {
@@ -46,7 +55,7 @@ export interface VmProgress {
   consoleBytes: number;
 }
 
-/** A VM that belongs to this process and ends with it. It leaves nothing on disk. "Running" is not "ready": that is a hello on a port. */
+/** A VM that belongs to this process and ends with it, unless it is released. "Running" is not "ready": that is a hello on a port. */
 export interface RunningVm {
   /** The process that keeps it. */
   readonly pid: number;
@@ -58,6 +67,8 @@ export interface RunningVm {
   readonly exited: Promise<VmExit>;
   /** Kills it and resolves when all of its processes are gone. Safe to call again. */
   end(): Promise<void>;
+  /** Of a VM with a place: lets it go on without us. Its ports are closed on our side. */
+  release?(): void;
 }
 
 export interface VmmVersion {

@@ -1,6 +1,7 @@
 /** QEMU's command line: a `microvm` machine with its disks, ports and console, in words, and the descriptors that it inherits. */
 import type { FileHandle } from "node:fs/promises";
 import type { ChildStdio } from "../../base/child.js";
+import { portCount } from "../place.js";
 import type { Accelerator, VmSpec } from "../vmm.js";
 
 /** Translated code, MiB. Unbounded it grows to hundreds; 32 was measured to cost nothing in speed. */
@@ -8,7 +9,11 @@ const translationMib = 32;
 
 /** The descriptors that QEMU inherits, numbered as they are asked for. */
 export class Descriptors {
-  readonly list: (ChildStdio[number])[] = ["ignore", "ignore", "pipe", "pipe", "pipe"];
+  readonly list: (ChildStdio[number])[];
+  /** The console is ours to read, or the keeper's to log. */
+  constructor(logged: "ours" | "keeper" = "ours") {
+    this.list = ["ignore", "ignore", "pipe", "pipe", logged === "ours" ? "pipe" : "ignore"];
+  }
   add(what: ChildStdio[number]): number {
     return this.list.push(what) - 1;
   }
@@ -91,16 +96,21 @@ function devices(stdio: Descriptors, spec: VmSpec, disks: Disks): string[] {
   return [
     "-chardev", `socket,id=monitor,fd=${monitorFd}`, "-mon", "chardev=monitor,mode=control",
     "-chardev", `socket,id=console,fd=${consoleFd}`, "-serial", "chardev:console",
-    ...ports(stdio, spec.ports ?? 1),
+    ...ports(stdio, spec),
     ...blockDevices(stdio, disks),
     "-device", "virtio-net-device,mac=52:54:00:70:79:72",
   ];
 }
 
-function ports(stdio: Descriptors, count: number): string[] {
-  const args = ["-device", `virtio-serial-device,max_ports=${count + 1}`];
-  for (let port = 0; port < count; port++) {
-    args.push("-chardev", `socket,id=port${port},fd=${stdio.add("pipe")}`, "-device", `virtserialport,chardev=port${port},name=pyro.${port}`);
+/** All ports are there in every machine, so that one template serves VMs of one process and VMs of many. */
+function ports(stdio: Descriptors, { ports: attached = 1, place }: VmSpec): string[] {
+  const args = ["-device", `virtio-serial-device,max_ports=${portCount + 1}`];
+  for (let port = 0; port < portCount; port++) {
+    const device = `virtserialport,nr=${port + 1},name=pyro.${port}`;
+    // With a place it is a listening socket: the keeper puts it in the descriptor's place.
+    if (place !== undefined) args.push("-chardev", `socket,id=port${port},fd=${stdio.add("ignore")},server=on,wait=off`);
+    else if (port < attached) args.push("-chardev", `socket,id=port${port},fd=${stdio.add("pipe")}`);
+    args.push("-device", place !== undefined || port < attached ? `${device},chardev=port${port}` : device);
   }
   return args;
 }

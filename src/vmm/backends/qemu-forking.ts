@@ -12,11 +12,10 @@ import { checkSignal, sleep, withDeadline } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { fileKey, hostBootId } from "../host-facts.js";
-import { emptyOverlay } from "../qcow2.js";
 import { tscKhz } from "../tsc.js";
-import { openUnnamed } from "../unnamed-file.js";
 import type { Accelerator, FreezableVm, Forking, RunningVm, VmSpec } from "../vmm.js";
 import { bootCommand, Descriptors, forkCommand, type Disks } from "./qemu-command.js";
+import { openScratch, writeOverlay } from "./qemu-scratch.js";
 import { checkPorts, launch, openDisk, type Process } from "./qemu-process.js";
 
 export const forking: Forking = { host, machine, startTemplate, fork };
@@ -42,8 +41,13 @@ async function machine(spec: VmSpec, accelerator: Accelerator): Promise<string> 
     ...(spec.scratchBase !== undefined && { scratch: { base: placeholder, top: placeholder } }),
   };
   const [tsc, cpu] = await Promise.all([tscKhz(), accelerator === "kvm" ? processor() : ""]);
-  const words = bootCommand(new Descriptors(), spec, accelerator, tsc, disks, { file: placeholder, share: true });
+  const words = bootCommand(new Descriptors(), unplaced(spec), accelerator, tsc, disks, { file: placeholder, share: true });
   return createHash("sha256").update(JSON.stringify([words, spec.rootDisk, spec.scratchBase, cpu])).digest("hex");
+}
+
+/** The machine as every guest of it sees it, whoever reaches it by whatever way. */
+function unplaced({ place: _place, ports: _ports, ...spec }: VmSpec): VmSpec {
+  return spec;
 }
 
 /** What the host's first processor is and can: a guest under KVM sees it. */
@@ -52,8 +56,8 @@ async function processor(): Promise<string> {
   return first.split("\n").filter((line) => /^(vendor_id|cpu family|model|stepping|microcode|flags)/.test(line)).join("\n");
 }
 
-async function startTemplate(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<FreezableVm> {
-  checkPorts(spec);
+async function startTemplate(machineSpec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<FreezableVm> {
+  const spec = unplaced(machineSpec);
   const files: FileHandle[] = [];
   const make = async (name: string) => {
     const file = await open(join(directory, name), constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
@@ -170,15 +174,12 @@ async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, s
     const at = (name: string) => `/proc/self/fd/${place.fd}/${name}`;
     const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
     if (spec.scratchBase !== undefined) {
-      const base = await openDisk(spec.scratchBase, files);
-      const top = await opened(openUnnamed(spec.temporaryDirectory));
-      await writeOverlay(top, base);
-      disks.scratch = { base, frozen: await opened(open(at(fileNames.scratch), constants.O_RDONLY)), top };
+      disks.scratch = await openScratch(spec, spec.scratchBase, files, at(fileNames.scratch));
     }
     const memory = await opened(open(at(fileNames.memory), constants.O_RDONLY));
     const state = await opened(open(at(fileNames.state), constants.O_RDONLY));
     checkSignal(signal);
-    const stdio = new Descriptors();
+    const stdio = new Descriptors(spec.place === undefined ? "ours" : "keeper");
     const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false });
     const stateFd = stdio.add(state.fd);
     const { vm, qmp, giveUp } = await launch(args, stdio, spec, accelerator, signal);
@@ -191,9 +192,4 @@ async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, s
   } finally {
     await Promise.allSettled(files.map((file) => file.close()));
   }
-}
-
-async function writeOverlay(top: FileHandle, base: FileHandle): Promise<void> {
-  const overlay = emptyOverlay((await base.stat()).size);
-  await top.write(overlay, 0, overlay.length, 0);
 }

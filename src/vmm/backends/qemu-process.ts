@@ -1,17 +1,20 @@
 /** QEMU as a process: under the keeper, with its monitor, console and ports attached. */
-import { constants } from "node:fs";
+import { constants, statSync } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
+import type { Socket } from "node:net";
+import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import { keepChild, keeperTtlStatus, type ChildExit } from "../../base/child.js";
+import { keepChild, keeperTtlStatus, type ChildExit, type KeptChild } from "../../base/child.js";
+import { sleep } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { ConsoleLog } from "../console.js";
+import { connectIn, logTail, placeNames, portCount } from "../place.js";
 import { childrenCpuMs } from "../process-time.js";
 import { Qmp } from "../qmp.js";
-import type { Accelerator, RunningVm, VmExit, VmSpec } from "../vmm.js";
+import type { Accelerator, RunningVm, VmExit, VmPlace, VmSpec } from "../vmm.js";
 import { consoleFd, Descriptors, firstPortFd, monitorFd } from "./qemu-command.js";
 
-const maxPorts = 8;
 const maxStderrChars = 8192;
 
 /** A running QEMU and its monitor, which stays inside this folder. */
@@ -25,7 +28,7 @@ export interface Process {
 /** Throws INVALID_ARGUMENT. */
 export function checkPorts(spec: VmSpec): void {
   const count = spec.ports ?? 1;
-  if (!Number.isInteger(count) || count < 1 || count > maxPorts) throw new PyroError("INVALID_ARGUMENT", `A VM with ${count} ports; allowed are 1 to ${maxPorts}.`);
+  if (!Number.isInteger(count) || count < 1 || count > portCount) throw new PyroError("INVALID_ARGUMENT", `A VM with ${count} ports; allowed are 1 to ${portCount}.`);
 }
 
 /** Starts QEMU with these words and descriptors; it has copies of the descriptors when this resolves. */
@@ -35,8 +38,15 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
     graceMs: 0,
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
     ...(spec.lockShared !== undefined && { lockShared: spec.lockShared }),
+    ...(spec.place !== undefined && {
+      place: {
+        directory: spec.place.directory,
+        listen: Array.from({ length: portCount }, (_, port) => [firstPortFd + port, placeNames.port(port)] as const),
+        log: [[2, placeNames.stderr], [consoleFd, placeNames.console]],
+      },
+    }),
   });
-  return attach(child, accelerator, spec.ports ?? 1, signal);
+  return attach(child, accelerator, spec, signal);
 }
 
 /** Opens disk images; `files` gets each handle, for the caller to close. */
@@ -51,11 +61,11 @@ export async function openDisk(path: string, files: FileHandle[]): Promise<FileH
   }
 }
 
-function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accelerator, portCount: number, signal?: AbortSignal): Process {
-  const guestConsole = new ConsoleLog();
-  child.stdio[consoleFd]!.on("data", (chunk: Buffer) => guestConsole.add(chunk));
-  const stderr = new ConsoleLog();
-  (child.stdio[2] as Readable).on("data", (chunk: Buffer) => stderr.add(chunk));
+async function attach(child: KeptChild, accelerator: Accelerator, { place: { directory: place } = {}, ports = 1 }: Pick<VmSpec, "ports"> & { place?: Partial<VmPlace> }, signal?: AbortSignal): Promise<Process> {
+  const guestConsole = place === undefined ? readLog(child.stdio[consoleFd]!) : fileLog(place, placeNames.console);
+  // The keeper has its own words for us, also where those of QEMU go to a log.
+  const ownStderr = readLog(child.stdio[2]!);
+  const stderr = place === undefined ? ownStderr : { tail: () => ownStderr.tail() || logTail(place, placeNames.stderr) };
   const qmp = new Qmp(child.stdio[monitorFd]!);
   let killed = false;
   let given: string | undefined;
@@ -71,14 +81,23 @@ function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accel
     return { reason: given === undefined ? exitReason(exit, killed) : "failed", ...exit, stderr: given ?? complaint(stderr.tail()) };
   });
   if (signal?.aborted) onAbort();
+  // The keeper made the sockets before it started QEMU, and the child counts as started when the keeper is: so they are not there yet.
+  const connected = place === undefined ? undefined : await connectFirst(place, exited);
   const vm: RunningVm = {
     pid: child.pid,
     accelerator,
-    ports: child.stdio.slice(firstPortFd, firstPortFd + portCount) as Duplex[],
+    ports: connected ?? (child.stdio.slice(firstPortFd, firstPortFd + ports) as Duplex[]),
     console: () => guestConsole.tail(),
     progress: async () => ({ cpuMs: (lastCpuMs = (await childrenCpuMs(child.pid)) ?? lastCpuMs), consoleBytes: guestConsole.totalBytes }),
     exited,
     end,
+    ...(connected !== undefined && {
+      release: () => {
+        signal?.removeEventListener("abort", onAbort);
+        child.release();
+        for (const stream of [...connected, child.stdio[monitorFd]!]) stream.destroy();
+      },
+    }),
   };
   const giveUp = (why: unknown) => {
     // The monitor closes when QEMU ends; then how it ended is the reason, and not that.
@@ -88,6 +107,40 @@ function attach(child: Awaited<ReturnType<typeof keepChild>>, accelerator: Accel
     void child.end();
   };
   return { vm, qmp, giveUp };
+}
+
+/** Text that goes on: all of what was written, and its end. */
+type Log = Pick<ConsoleLog, "totalBytes" | "tail">;
+
+function readLog(stream: Readable): Log {
+  const log = new ConsoleLog();
+  stream.on("data", (chunk: Buffer) => log.add(chunk));
+  return log;
+}
+
+/** A log that the keeper writes. Its length shows whether anything came; it begins anew at a limit, which is no end. */
+function fileLog(place: string, name: string): Log {
+  return {
+    get totalBytes() {
+      return statSync(join(place, name), { throwIfNoEntry: false })?.size ?? 0;
+    },
+    tail: () => logTail(place, name),
+  };
+}
+
+/** Our own connection to the first port of a VM with a place; none if it ended at once. */
+async function connectFirst(place: string, exited: Promise<VmExit>): Promise<Socket[]> {
+  let over = false;
+  void exited.then(() => (over = true));
+  for (;;) {
+    try {
+      return [await connectIn(place, placeNames.port(0))];
+    } catch (error) {
+      if (over) return [];
+      if (!["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "")) throw error;
+    }
+    await sleep(1);
+  }
 }
 
 /** What QEMU said, without its remark on the card that is meant to have no back end. */

@@ -9,12 +9,11 @@ import { PyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { harmless } from "../console.js";
 import { fileKey, readFact, writeFact } from "../host-facts.js";
-import { emptyOverlay } from "../qcow2.js";
 import { tscKhz } from "../tsc.js";
-import { openUnnamed } from "../unnamed-file.js";
 import type { Accelerator, Backend, RunningVm, VmmVersion, VmSpec } from "../vmm.js";
 import { bootCommand, Descriptors, type Disks } from "./qemu-command.js";
 import { forking } from "./qemu-forking.js";
+import { openScratch } from "./qemu-scratch.js";
 import { checkPorts, launch, openDisk } from "./qemu-process.js";
 
 export const qemu: Backend = { name: "qemu", version, start, forking };
@@ -40,7 +39,7 @@ async function start(spec: VmSpec, accelerator: Accelerator, signal?: AbortSigna
     const tsc = await tscKhz(signal);
     const disks = await openDisks(spec, files);
     checkSignal(signal);
-    const stdio = new Descriptors();
+    const stdio = new Descriptors(spec.place === undefined ? "ours" : "keeper");
     const args = bootCommand(stdio, spec, accelerator, tsc, disks);
     return (await launch(args, stdio, spec, accelerator, signal)).vm;
   } finally {
@@ -50,13 +49,6 @@ async function start(spec: VmSpec, accelerator: Accelerator, signal?: AbortSigna
 
 async function openDisks(spec: VmSpec, files: FileHandle[]): Promise<Disks> {
   const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
-  if (spec.scratchBase !== undefined) {
-    const base = await openDisk(spec.scratchBase, files);
-    const overlay = emptyOverlay((await base.stat()).size);
-    const top = await openUnnamed(spec.temporaryDirectory);
-    files.push(top);
-    await top.write(overlay, 0, overlay.length, 0);
-    disks.scratch = { base, top };
-  }
+  if (spec.scratchBase !== undefined) disks.scratch = await openScratch(spec, spec.scratchBase, files);
   return disks;
 }

@@ -1,0 +1,199 @@
+#define _GNU_SOURCE
+#include "place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char control_name[] = "control", exit_name[] = "exit";
+
+static bool parse_file(struct place_file *file, const char *what) {
+    char *end = NULL;
+    long target = what[0] >= '0' && what[0] <= '9' ? strtol(what, &end, 10) : -1;
+    if (end == NULL || *end != '=' || target < 0 || target > 1024) return false;
+    const char *name = end + 1;
+    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL || strlen(name) > 32) return false;
+    *file = (struct place_file){.target = (int)target, .fd = -1, .theirs = -1, .name = name, .out = -1};
+    return true;
+}
+
+bool place_add_socket(struct place *place, const char *what) {
+    return place->socket_count < PLACE_MAX_SOCKETS && parse_file(&place->sockets[place->socket_count++], what);
+}
+
+bool place_add_log(struct place *place, const char *what) {
+    return place->log_count < PLACE_MAX_LOGS && parse_file(&place->logs[place->log_count++], what);
+}
+
+/* By its name alone, in the current directory: a whole path is often longer than a socket's address may be. */
+static int listen_as(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -1;
+    unlink(name);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 128) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+bool place_open(struct place *place, const char *directory) {
+    place->owner = -1;
+    place->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (place->directory < 0 || fchdir(place->directory) != 0) return false;
+    umask(077);
+    unlink(exit_name);
+    for (int n = 0; n < place->socket_count; n++)
+        if ((place->sockets[n].fd = listen_as(place->sockets[n].name)) < 0) return false;
+    for (int n = 0; n < place->log_count; n++) {
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return false;
+        place->logs[n].fd = pair[0];
+        place->logs[n].theirs = pair[1];
+        if (fcntl(pair[0], F_SETFL, O_NONBLOCK) != 0) return false;
+        unlink(place->logs[n].name);
+    }
+    /* Last: who can connect to it finds the rest in place. */
+    return (place->control = listen_as(control_name)) >= 0;
+}
+
+void place_enter(const struct place *place) {
+    if (place->directory < 0) return;
+    for (int n = 0; n < place->socket_count; n++) dup2(place->sockets[n].fd, place->sockets[n].target);
+    for (int n = 0; n < place->log_count; n++) dup2(place->logs[n].theirs, place->logs[n].target);
+    umask(022);
+    if (chdir("/") != 0) _exit(125);
+}
+
+void place_started(struct place *place) {
+    /* The program has them now; ours would keep a connection open that nobody serves any more. */
+    for (int n = 0; n < place->socket_count; n++) close(place->sockets[n].fd);
+    for (int n = 0; n < place->log_count; n++) close(place->logs[n].theirs);
+}
+
+int place_descriptors(const struct place *place, unsigned *fds) {
+    if (place->directory < 0) return 0;
+    int count = 0;
+    fds[count++] = (unsigned)place->directory;
+    fds[count++] = (unsigned)place->control;
+    for (int n = 0; n < place->log_count; n++) fds[count++] = (unsigned)place->logs[n].fd;
+    return count;
+}
+
+int place_poll(const struct place *place, struct pollfd *wait) {
+    if (place->directory < 0) return 0;
+    int count = 0;
+    /* While there is no room for one more, it waits in the socket's queue. */
+    wait[count++] = (struct pollfd){.fd = place->client_count < PLACE_MAX_CLIENTS ? place->control : -1, .events = POLLIN};
+    for (int n = 0; n < place->log_count; n++) wait[count++] = (struct pollfd){.fd = place->logs[n].fd, .events = POLLIN};
+    for (int n = 0; n < place->client_count; n++) wait[count++] = (struct pollfd){.fd = place->clients[n], .events = POLLIN};
+    return count;
+}
+
+/* A log that can't be written is lost: a full disk is no reason to end anything. */
+static void write_log(struct place_file *log, const char *bytes, size_t length) {
+    if (log->out >= 0 && log->bytes >= PLACE_LOG_BYTES) {
+        char before[64];
+        snprintf(before, sizeof before, "%s.1", log->name);
+        rename(log->name, before);
+        close(log->out);
+        log->out = -1;
+    }
+    if (log->out < 0) {
+        log->out = open(log->name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+        log->bytes = 0;
+    }
+    if (log->out < 0) return;
+    ssize_t written = write(log->out, bytes, length);
+    if (written > 0) log->bytes += written;
+}
+
+static void read_log(struct place_file *log) {
+    char bytes[16384];
+    ssize_t got = read(log->fd, bytes, sizeof bytes);
+    if (got > 0) {
+        write_log(log, bytes, (size_t)got);
+        return;
+    }
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    close(log->fd);
+    log->fd = -1;
+}
+
+static void say(int client, const char *text) {
+    ssize_t written = send(client, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)written; /* who does not listen does not hear */
+}
+
+/* False when the connection is over. */
+static bool serve(struct place *place, int client, pid_t program, enum place_wish *wish) {
+    char asked[16];
+    ssize_t got = read(client, asked, sizeof asked);
+    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    for (ssize_t n = 0; n < got; n++) {
+        char text[24];
+        switch (asked[n]) {
+            case 'o':
+                say(client, place->owner < 0 ? "y" : "n");
+                if (place->owner < 0) place->owner = client;
+                break;
+            case 'p':
+                snprintf(text, sizeof text, "%d\n", (int)program);
+                say(client, text);
+                break;
+            case 'e':
+                if (*wish == PLACE_NOTHING) *wish = PLACE_END;
+                break;
+            default: return false;
+        }
+    }
+    return got > 0;
+}
+
+enum place_wish place_step(struct place *place, const struct pollfd *wait, int count, pid_t program) {
+    enum place_wish wish = PLACE_NOTHING;
+    if (count == 0) return wish;
+    for (int n = 0; n < place->log_count; n++)
+        if (wait[1 + n].revents != 0) read_log(&place->logs[n]);
+    int first = 1 + place->log_count;
+    for (int at = count - 1; at >= first; at--) {
+        if (wait[at].revents == 0) continue;
+        int n = at - first, client = place->clients[n];
+        if (serve(place, client, program, &wish)) continue;
+        if (client == place->owner) {
+            if (wish == PLACE_NOTHING) wish = PLACE_OWNER_GONE;
+            place->owner = -1;
+        }
+        close(client);
+        place->clients[n] = place->clients[--place->client_count];
+    }
+    if (wait[0].revents != 0) {
+        int client = accept4(place->control, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (client >= 0) place->clients[place->client_count++] = client;
+    }
+    return wish;
+}
+
+void place_close(struct place *place, const char *reason, int status) {
+    if (place->directory < 0) return;
+    for (int n = 0; n < place->log_count; n++)
+        for (int tries = 0; tries < 64 && place->logs[n].fd >= 0; tries++) read_log(&place->logs[n]);
+    char text[64];
+    int length = snprintf(text, sizeof text, "%s %d\n", reason, status);
+    int fd = open("exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        if (write(fd, text, (size_t)length) == length) rename("exit.new", exit_name);
+        close(fd);
+    }
+    unlink(control_name);
+    for (int n = 0; n < place->socket_count; n++) unlink(place->sockets[n].name);
+    /* The connections end with us. */
+}

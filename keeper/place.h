@@ -1,0 +1,69 @@
+/*
+ * A place: the directory in which other processes find what the keeper keeps. In it are sockets that the program serves and that
+ * the keeper opens for it, logs of what it says, the socket `control`, and in the end the file `exit`.
+ *
+ * Whoever connects to `control` asks with single bytes:
+ *   o  "end it when this connection ends": answered y, or n if somebody else asked before
+ *   p  the program's process id, answered in digits and a newline
+ *   e  "end it": when all of it is gone, the connection ends, as all others do
+ */
+#ifndef PYRO_PLACE_H
+#define PYRO_PLACE_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum {
+    PLACE_MAX_SOCKETS = 8,
+    PLACE_MAX_LOGS = 2,
+    PLACE_MAX_CLIENTS = 64,
+    PLACE_MAX_POLL = 1 + PLACE_MAX_LOGS + PLACE_MAX_CLIENTS,
+    /* A log and the one before it: what is kept is between one and two of these. */
+    PLACE_LOG_BYTES = 65536,
+};
+
+struct place_file {
+    int target; /* the program's descriptor */
+    int fd;     /* a listening socket, or our end of what the program writes to */
+    int theirs; /* of a log: the program's end */
+    const char *name;
+    int out; /* of a log: the file, -1 while there is none */
+    off_t bytes;
+};
+
+struct place {
+    int directory; /* -1: there is no place */
+    int control;
+    struct place_file sockets[PLACE_MAX_SOCKETS], logs[PLACE_MAX_LOGS];
+    int socket_count, log_count;
+    int clients[PLACE_MAX_CLIENTS];
+    int client_count;
+    int owner; /* a descriptor of `clients`, -1: nobody */
+};
+
+enum place_wish { PLACE_NOTHING, PLACE_END, PLACE_OWNER_GONE };
+
+/* `what` is FD=NAME; false if it is anything else, or one too many. */
+bool place_add_socket(struct place *place, const char *what);
+bool place_add_log(struct place *place, const char *what);
+
+/* Makes all of it. False with errno. */
+bool place_open(struct place *place, const char *directory);
+
+/* In the program's process, before it is executed. */
+void place_enter(const struct place *place);
+/* In ours, when the program runs. */
+void place_started(struct place *place);
+
+/* The descriptors to be kept open; at most PLACE_MAX_POLL + 1. */
+int place_descriptors(const struct place *place, unsigned *fds);
+
+int place_poll(const struct place *place, struct pollfd *wait);
+/* Does what the poll brought up. */
+enum place_wish place_step(struct place *place, const struct pollfd *wait, int count, pid_t program);
+
+/* Takes what is left in the logs, writes `exit`, removes the sockets' names, and lets everybody go who is connected. */
+void place_close(struct place *place, const char *reason, int status);
+
+#endif
