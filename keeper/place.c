@@ -150,7 +150,7 @@ static bool serve(struct place *place, int client, pid_t program, enum place_wis
                 say(client, text);
                 break;
             case 'e':
-                if (*wish == PLACE_NOTHING) *wish = PLACE_END;
+                if (*wish == PLACE_NOTHING) *wish = client == place->owner ? PLACE_OWNER_GONE : PLACE_END;
                 break;
             default: return false;
         }

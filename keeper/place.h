@@ -5,7 +5,7 @@
  * Whoever connects to `control` asks with single bytes:
  *   o  "end it when this connection ends": answered y, or n if somebody else asked before
  *   p  the program's process id, answered in digits and a newline
- *   e  "end it": when all of it is gone, the connection ends, as all others do
+ *   e  "end it" (from the owner, as if it went): when all of it is gone, the connection ends, as all others do
  */
 #ifndef PYRO_PLACE_H
 #define PYRO_PLACE_H

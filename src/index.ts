@@ -1,3 +1,19 @@
-export { Pyro, type PullOptions, type RunInVmOptions } from "./sdk/index.js";
+export { Pyro, Vm, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
 export { PyroError, errorCodes, type ErrorCode } from "./base/error.js";
-export type { Command, Environment, EnvironmentDetails, ExecResult, Phase, PullProgress, WarmRequest, WarmResult } from "./core/index.js";
+export type {
+  Command,
+  CreateRequest,
+  Environment,
+  EnvironmentDetails,
+  ExecResult,
+  NetworkInfo,
+  OpenRequest,
+  Phase,
+  ProcessExit,
+  PullProgress,
+  SpawnedProcess,
+  SpawnRequest,
+  Vm as VmRecord,
+  WarmRequest,
+  WarmResult,
+} from "./core/index.js";

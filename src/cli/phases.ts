@@ -1,6 +1,9 @@
 import type { Phase, PullProgress } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
+/** Whose lines they are. */
+type Verb = "run" | "pull" | "warm" | "create" | "start";
+
 let lastPhase = "";
 let lastMessage = "";
 
@@ -8,7 +11,7 @@ let lastMessage = "";
  * Shows one event of a pull: a line when a phase begins or has something new to say; in a terminal the events between replace
  * each other, elsewhere they are not shown.
  */
-export function pullLine(output: Output, verb: "run" | "pull" | "warm", progress: PullProgress): void {
+export function pullLine(output: Output, verb: Verb, progress: PullProgress): void {
   const { phase, environment, message, doneBytes, totalBytes } = progress;
   const amount = doneBytes === undefined ? "" : totalBytes === undefined ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
   const head = `[${verb}] phase=${phase} environment=${environment}`;
@@ -21,7 +24,7 @@ export function pullLine(output: Output, verb: "run" | "pull" | "warm", progress
 }
 
 /** Shows one step towards a VM. The line of `exec` and `start` say that of the verb they belong to. */
-export function phaseLine(output: Output, verb: "run" | "pull" | "warm", environment: string, phase: Phase): void {
+export function phaseLine(output: Output, verb: Verb, environment: string, phase: Phase): void {
   if (phase.phase === "pull") return pullLine(output, verb, phase.progress);
   const message = messages[phase.phase];
   const accelerator = phase.phase === "start" ? ` accelerator=${phase.accelerator}` : "";

@@ -26,6 +26,7 @@ interface CommandModule {
 const commands: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
   run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
+  vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
 };
 
@@ -41,20 +42,21 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   if (lost.readerGone) return 141;
   output.error(lost, false);
   await output.flush(interrupts.signal);
-  return failureStatus(wantedCommand(args), false);
+  return failureStatus(args, false);
 }
 
 async function runCommand(args: readonly string[], output: Output, interrupts: Interrupts): Promise<number> {
   const asked = wantedCommand(args);
-  const split = asked === "run" ? splitGuestCommand(args) : { own: [...args], guest: [] };
+  const split = takesGuestCommand(args) ? splitGuestCommand(args) : { own: [...args], guest: [] };
   const context: CommandContext = { output, interrupts, guestCommand: split.guest, exitStatus: 0 };
   try {
     if (args[0] === "help" && asked !== undefined && !(asked in commands)) throw new CommanderError(1, "commander.unknownCommand", `unknown command '${asked}'`);
     const program = await buildProgram(asked, context);
+    if (asked !== undefined && asked in commands && args[0] !== "help") await clearAway(asked, interrupts.signal);
     await program.parseAsync(split.own, { from: "user" });
     return context.exitStatus;
   } catch (error) {
-    if (output.lost.aborted) return failureStatus(asked, false); // told by whoever called us
+    if (output.lost.aborted) return failureStatus(args, false); // told by whoever called us
     if (error instanceof CommanderError && error.exitCode === 0) return 0; // help or version were shown
     if (error instanceof CommanderError && error.code === "commander.help") return 2; // help was shown, and not asked for
     const usage = error instanceof CommanderError;
@@ -63,19 +65,37 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
     const failure = interrupted instanceof Interrupted ? interrupted : usage ? usageError(error, args) : toPyroError(error);
     output.error(failure, split.own.includes("--json"));
     if (failure instanceof Interrupted) return failure.exitStatus;
-    return failureStatus(asked, usage || failure.code === "INVALID_ARGUMENT");
+    return failureStatus(args, usage || failure.code === "INVALID_ARGUMENT");
   }
 }
 
-/** `run` keeps all low numbers for the guest's command. */
-function failureStatus(asked: string | undefined, usage: boolean): number {
-  if (asked === "run") return 125;
+/** VMs that expired or lost their owner end with whatever command comes next. `vm` waits for it, as it is about to say what is there. */
+async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
+  const { reapExpired } = await import("../core/index.js");
+  const done = reapExpired({ signal });
+  if (asked === "vm") await done;
+  else done.catch(() => {}); // interrupted anywhere, it is gone on with by the next one
+}
+
+/** What runs a guest's command keeps all low numbers for it. */
+function failureStatus(args: readonly string[], usage: boolean): number {
+  if (takesGuestCommand(args)) return 125;
   return usage ? 2 : 1;
+}
+
+/** `run` and `vm exec`. */
+function takesGuestCommand(args: readonly string[]): boolean {
+  const [first, second] = wordsOf(args);
+  return first === "run" || (first === "vm" && second === "exec");
+}
+
+function wordsOf(args: readonly string[]): string[] {
+  return args.filter((each) => !each.startsWith("-"));
 }
 
 /** The first word that is no flag; behind `help` the one that follows it. */
 function wantedCommand(args: readonly string[]): string | undefined {
-  const words = args.filter((each) => !each.startsWith("-"));
+  const words = wordsOf(args);
   return words[0] === "help" ? words[1] : words[0];
 }
 
@@ -85,7 +105,8 @@ function wantedCommand(args: readonly string[]): string | undefined {
  */
 export function splitGuestCommand(args: readonly string[]): { own: string[]; guest: string[] } {
   const own: string[] = [];
-  let words = 0; // `run`, then the environment
+  let words = 0;
+  const ownWords = wordsOf(args)[0] === "vm" ? 3 : 2; // `run` and the environment, or `vm exec` and the VM
   for (let index = 0; index < args.length; index++) {
     const word = args[index]!;
     if (word === "--") return { own, guest: args.slice(index + 1) };
@@ -95,13 +116,13 @@ export function splitGuestCommand(args: readonly string[]): { own: string[]; gue
       continue;
     }
     // `pyro help run` has two words of its own and no guest's.
-    if (++words > 2) return { own, guest: args.slice(index) };
+    if (++words > ownWords) return { own, guest: args.slice(index) };
     own.push(word);
   }
   return { own, guest: [] };
 }
 
-const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--timeout-seconds", "--ttl-seconds"]);
+const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir"]);
 
 async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
   const { version } = JSON.parse(await readFile(join(packageRoot, "package.json"), "utf8")) as { version: string };
@@ -143,11 +164,14 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
   const known = place !== undefined && place in commands;
   const help = known ? `pyro help ${place}` : "pyro help";
   const word = /'([^']+)'/.exec(message)?.[1];
-  const candidates = error.code === "commander.unknownOption" ? flags : error.code !== "commander.unknownCommand" ? [] : known ? subcommands : Object.keys(commands);
+  const candidates = error.code === "commander.unknownOption" ? flags : error.code !== "commander.unknownCommand" ? [] : known ? (subcommands[place] ?? []) : Object.keys(commands);
   const near = word === undefined || candidates.includes(word) ? [] : nearest(word, candidates);
   const suggestion = near.length === 0 ? "" : `Did you mean ${near.join(" or ")}? `;
   return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
 }
 
-const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--help", "--version"];
-const subcommands = ["list", "pull", "warm", "inspect", "prune"];
+const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--help", "--version"];
+const subcommands: Record<string, readonly string[]> = {
+  env: ["list", "pull", "warm", "inspect", "prune"],
+  vm: ["create", "start", "exec", "stop", "delete", "status", "list", "logs", "network", "reap"],
+};

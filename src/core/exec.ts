@@ -3,15 +3,27 @@ import { performance } from "node:perf_hooks";
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { cancelled } from "../base/deadline.js";
-import type { GuestProcess, ExecOutcome } from "../channel/index.js";
+import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
+import type { RunningVm } from "../vmm/index.js";
 import { Capture, type Captured } from "./capture.js";
+import type { Command } from "./command.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
-/** A string is run by the guest's login shell; an array is executed as it is, bytes for words that are not UTF-8. */
-export type Command = string | readonly (string | Uint8Array)[];
+/** A VM whose guest answers, whoever started it. */
+export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs"> & { vm: Pick<RunningVm, "exited" | "console"> };
 
-export interface ExecRequest {
+/** In what surroundings a command runs. */
+export interface Surroundings {
+  /** Added to what the guest sets by itself: PATH, HOME, USER, LOGNAME, SHELL, LANG. */
+  env?: Readonly<Record<string, string>>;
+  /** A path in the guest; the user's home when left out. */
+  cwd?: string;
+  /** `name`, `uid`, `name:group` or `uid:gid`; root when left out. */
+  user?: string;
+}
+
+export interface ExecRequest extends Surroundings {
   command: Command;
   timeoutSeconds: number;
   /** Most bytes kept of each output stream. */
@@ -57,12 +69,9 @@ export interface ExecResult {
 /** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
 const killGraceMs = 3000;
 
-export async function execInVm(vm: StartedVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+export async function execInVm(vm: AnsweringVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   const begin = performance.now();
-  const guest = vm.channel.exec({
-    ...(typeof request.command === "string" ? { shell: request.command } : { argv: request.command.map((word) => (typeof word === "string" ? word : Buffer.from(word))) }),
-    stdin: request.stdin !== undefined,
-  });
+  const guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined });
   options.onStarted?.((signal) => guest.signal(signal, "group"));
   const out = forward(guest.stdout, new Capture(request.captureBytes), request.stdout);
   const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
@@ -99,12 +108,22 @@ export async function execInVm(vm: StartedVm, environment: string, request: Exec
   };
 }
 
+/** A command as the channel has it. */
+export function guestCommand({ command, env, cwd, user }: Surroundings & { command: Command }): GuestExecRequest {
+  return {
+    ...(typeof command === "string" ? { shell: command } : { argv: command.map((word) => (typeof word === "string" ? word : Buffer.from(word))) }),
+    ...(env !== undefined && { env: { ...env } }),
+    ...(cwd !== undefined && { cwd }),
+    ...(user !== undefined && { user }),
+  };
+}
+
 /**
  * Waits for the command's end, then for all its output to have been passed on. The time-out is the command's alone: once it
  * has ended, a slow reader of its output costs nothing but time. The caller's signal and the VM's end come first if they do.
  */
 async function untilDone(
-  vm: StartedVm,
+  vm: AnsweringVm,
   guest: GuestProcess,
   outputDone: Promise<unknown>,
   timeoutSeconds: number,
@@ -141,7 +160,7 @@ async function untilDone(
 }
 
 /** A channel that broke because the VM ended: why it ended is the better answer. */
-async function lossReason(vm: StartedVm, error: unknown): Promise<unknown> {
+export async function lossReason(vm: AnsweringVm, error: unknown): Promise<unknown> {
   if (!(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
   const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 1000))]);
   if (exit === undefined) return error;
@@ -154,7 +173,7 @@ async function lossReason(vm: StartedVm, error: unknown): Promise<unknown> {
   return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
 }
 
-function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; signal?: string; complaint?: string } {
+export function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; signal?: string; complaint?: string } {
   // Killed for its time-out by a guest that did not answer any more.
   if (outcome === undefined) return { exitCode: 137, signal: "SIGKILL" };
   if ("failure" in outcome) {

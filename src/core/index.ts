@@ -1,6 +1,10 @@
 /** What faces may use. */
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
-export type { Command, ExecResult } from "./exec.js";
+export type { Command } from "./command.js";
+export type { ExecResult } from "./exec.js";
+export { execInVm, type ExecOptions } from "./exec.js";
+export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
+export * from "./vms/index.js";
 export type { Phase } from "./start.js";
 export type { DoctorCheck, DoctorOptions, DoctorReport } from "./doctor.js";
 export const diagnose: typeof import("./doctor.js").diagnose = async (...args) => (await import("./doctor.js")).diagnose(...args); // loaded when it is needed

@@ -4,6 +4,8 @@ import { PyroError } from "../base/error.js";
 export const limits = {
   vcpuCount: { min: 1, max: 32, default: 1 },
   memMib: { min: 128, max: 65_536, default: 1024 },
+  /** The scratch disk: all that a VM can write. Sparse, so it costs what is written. */
+  diskMib: { min: 64, max: 1_048_576, default: 10_240 },
   timeoutSeconds: { min: 1, max: 86_400, default: 30 },
   ttlSeconds: { min: 1, max: 604_800, default: 600 },
   /** Captured output, bytes, each stream. */

@@ -9,3 +9,12 @@ const names: Record<number, string> = {
 export function signalName(number: number): string {
   return names[number] ?? `SIGRTMIN+${number - 34}`;
 }
+
+/** 9 for `SIGKILL`, `KILL` or `sigkill`; undefined for what is none. */
+export function signalNumber(name: string): number | undefined {
+  const wanted = name.toUpperCase().replace(/^(SIG)?/, "SIG");
+  const found = Object.entries(names).find(([, each]) => each === wanted)?.[0];
+  if (found !== undefined) return Number(found);
+  const realTime = /^SIGRTMIN\+([0-9]{1,2})$/.exec(wanted)?.[1];
+  return realTime !== undefined && Number(realTime) <= 30 ? 34 + Number(realTime) : undefined;
+}

@@ -8,8 +8,9 @@ import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
 import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
-import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmSpec } from "../vmm/index.js";
+import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
+import { checkHost } from "./host-room.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
 
 /** What happens between the call and the command, for whoever shows it. */
@@ -27,7 +28,14 @@ export interface StartRequest {
   environment: string;
   vcpuCount: number;
   memMib: number;
+  diskMib: number;
   ttlSeconds: number;
+  /** A new one when left out. */
+  vmId?: string;
+  /** For a VM that others use, and that can outlive this process. */
+  place?: VmPlace;
+  /** What the environment has to be: that which the disk in the place was written over. */
+  environmentDigest?: string;
 }
 
 export interface StartOptions {
@@ -42,16 +50,16 @@ export interface StartOptions {
 /** A guest that said hello and knows who it is. Whoever gets it ends it. */
 export interface StartedVm {
   vmId: string;
+  environmentDigest: string;
   accelerator: "kvm" | "tcg";
   channel: Channel;
   vm: RunningVm;
   /** From the start of QEMU to the guest being ready for a command, milliseconds. */
   bootMs: number;
   end(): Promise<void>;
+  /** Of a VM with a place: lets it go on without us. */
+  release(): void;
 }
-
-/** The scratch disk's size where nothing else is asked for, MiB; sparse, so it costs what the guest writes. */
-const scratchMib = 10_240;
 
 /**
  * How long a fork may take to say hello. It needs a fifth of a second of processor time; one that uses seconds of it without an
@@ -63,19 +71,24 @@ const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, 
 const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST", "PROTOCOL", "TIMEOUT", "INTERNAL"]);
 
 export function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
-  return withPrepared(request, options, (prepared) => forkOrBoot(prepared, options));
+  return withPrepared(request, options, async (prepared) => {
+    await checkHost(prepared.spec);
+    const vm = await forkOrBoot(prepared, request.vmId ?? newVmId(), options);
+    return { ...vm, environmentDigest: prepared.environment.digest };
+  });
 }
 
-async function forkOrBoot({ environment, spec, choice }: Prepared, options: StartOptions): Promise<StartedVm> {
+async function forkOrBoot({ environment, spec, choice }: Prepared, vmId: string, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
   const { signal, onPhase } = options;
-  const template = options.cold ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
+  // A disk with a life behind it belongs to no template's memory.
+  const template = options.cold || spec.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
   checkSignal(signal);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
   const begin = performance.now();
   if (template !== undefined) {
     try {
       const forked = { ...spec, lockShared: [...(spec.lockShared ?? []), template.lockFile] };
-      return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, begin, options);
+      return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, vmId, begin, options);
     } catch (error) {
       checkSignal(signal);
       if (performance.now() - begin >= spec.ttlSeconds! * 1000) throw error; // it had its time
@@ -84,7 +97,7 @@ async function forkOrBoot({ environment, spec, choice }: Prepared, options: Star
       else log("no fork", { environment: environment.name, why: message });
     }
   }
-  return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, begin, options);
+  return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options);
 }
 
 /** All that a VM is started from, whether it is booted or forked. */
@@ -101,9 +114,12 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
     onWait: () => options.onPhase?.({ phase: "waiting" }),
   };
   const environment = await openOrPull(request.environment, options, waiting);
+  if (request.environmentDigest !== undefined && request.environmentDigest !== environment.digest) {
+    throw new PyroError("INVALID_STATE", `The environment ${environment.name} is another one than when the VM was first started, and its disk does not fit the new one.`, { hint: "Create another VM." });
+  }
   const held = holdEnvironment(environment, waiting);
   try {
-    const [scratchBase, choice] = await Promise.all([scratchDisk(scratchMib, waiting), accelerate(environment, options), held]);
+    const [scratchBase, choice] = await Promise.all([scratchDisk(request.diskMib, waiting), accelerate(environment, options), held]);
     const spec: VmSpec = {
       vcpuCount: request.vcpuCount,
       memMib: request.memMib,
@@ -114,6 +130,7 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
       temporaryDirectory: cacheDirectory(),
       ttlSeconds: request.ttlSeconds,
       lockShared: [environment.lockFile],
+      ...(request.place !== undefined && { place: request.place }),
     };
     return await work({ environment, spec, choice });
   } finally {
@@ -122,9 +139,8 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
 }
 
 /** Waits for the hello and makes the guest itself. */
-async function answering(start: () => Promise<RunningVm>, limits: BootLimits, begin: number, { signal, onPhase }: StartOptions): Promise<StartedVm> {
+async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vmId: string, begin: number, { signal, onPhase }: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
   const vm = await start();
-  const vmId = newVmId();
   try {
     const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
     const ready = async (abort: AbortSignal) => {
@@ -136,7 +152,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, be
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
     onPhase?.({ phase: "exec", bootMs });
-    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, end: () => endVm(vm, channel) };
+    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
   } catch (error) {
     await vm.end();
     checkSignal(signal); // what broke because it was to end is no failure of its own
@@ -186,8 +202,13 @@ async function endVm(vm: RunningVm, channel: Channel): Promise<void> {
   await vm.end();
 }
 
+function releaseVm(vm: RunningVm, channel: Channel): void {
+  channel.close();
+  vm.release?.();
+}
+
 /** Eight letters and digits without look-alikes, 40 random bits: `vm-k3v9x2mq`. */
-function newVmId(): string {
+export function newVmId(): string {
   const letters = "23456789abcdefghjkmnpqrstuvwxyz0";
   return `vm-${Array.from(randomBytes(8), (byte) => letters[byte & 31]).join("")}`;
 }

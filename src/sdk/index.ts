@@ -1,1 +1,2 @@
-export { Pyro, type PullOptions, type RunInVmOptions } from "./pyro.js";
+export { Pyro, type ExecVmOptions, type PullOptions, type RunInVmOptions } from "./pyro.js";
+export { Vm, type VmExecOptions } from "./vm.js";

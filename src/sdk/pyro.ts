@@ -1,19 +1,37 @@
 import {
+  attachVm,
+  createVm,
+  deleteVm,
+  execVm,
   inspectEnvironment,
   listEnvironments,
+  listVms,
+  networkInfoVm,
+  openVm,
   pruneEnvironments,
   pullEnvironment,
+  reapExpired,
   runInVm,
+  startVm,
+  statusVm,
+  stopVm,
+  vmLogs,
   warmEnvironment,
+  type CreateRequest,
+  type Command,
   type Environment,
   type EnvironmentDetails,
   type ExecResult,
+  type NetworkInfo,
+  type OpenRequest,
   type Phase,
   type PullProgress,
   type RunRequest,
+  type Vm as VmRecord,
   type WarmRequest,
   type WarmResult,
 } from "../core/index.js";
+import { Vm, type VmExecOptions } from "./vm.js";
 
 export interface PullOptions {
   signal?: AbortSignal;
@@ -29,6 +47,10 @@ export interface RunInVmOptions extends RunRequest {
   onPhase?: (phase: Phase) => void;
   /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
   captureBytes?: number;
+}
+
+export interface ExecVmOptions extends VmExecOptions {
+  command: Command;
 }
 
 /**
@@ -71,5 +93,74 @@ export class Pyro {
   async runInVm(options: RunInVmOptions): Promise<ExecResult> {
     const { signal, onPhase, captureBytes, ...request } = options;
     return runInVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }), ...(captureBytes !== undefined && { captureBytes }) });
+  }
+
+  /**
+   * A VM of this process to use many times; it ends with `close`, or with the process, however that ends. Pulls the environment if it is not installed.
+   * Throws BOOT_FAILED, HOST_MISSING, DISK_FULL, INVALID_ARGUMENT, NOT_FOUND, CANCELLED.
+   */
+  async openVm(options: OpenRequest & { signal?: AbortSignal; onPhase?: (phase: Phase) => void }): Promise<Vm> {
+    const { signal, onPhase, ...request } = options;
+    return new Vm(await openVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }) }));
+  }
+
+  /** A VM that was created and started, by whichever process, to use many times. Throws NOT_FOUND, INVALID_STATE, GUEST_LOST, CANCELLED. */
+  async connectVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<Vm> {
+    return new Vm(await attachVm(vmId, options));
+  }
+
+  /** The record of a VM that outlives this process; nothing runs yet. Throws INVALID_ARGUMENT, NOT_FOUND, CANCELLED. */
+  async createVm(options: CreateRequest & { signal?: AbortSignal }): Promise<VmRecord> {
+    const { signal, ...request } = options;
+    return createVm(request, signal === undefined ? {} : { signal });
+  }
+
+  /** Starts a created VM; boots a stopped one, with the disk it had. Throws NOT_FOUND, INVALID_STATE, BOOT_FAILED, HOST_MISSING, DISK_FULL, CANCELLED. */
+  async startVm(vmId: string, options: { signal?: AbortSignal; onPhase?: (phase: Phase) => void } = {}): Promise<VmRecord> {
+    return startVm(vmId, options);
+  }
+
+  /**
+   * Runs ONE command in a started VM, and the VM is gone: also when the command timed out, was cancelled, or this process died. `connectVm` is for many.
+   * Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE, GUEST_LOST, VMM_EXITED, TIMEOUT, CANCELLED.
+   */
+  async execVm(vmId: string, options: ExecVmOptions): Promise<ExecResult> {
+    const { signal, ...request } = options;
+    return execVm(vmId, request, signal === undefined ? {} : { signal });
+  }
+
+  /** Ends a VM and keeps its record, disk and log. Throws NOT_FOUND, INVALID_STATE, CANCELLED. */
+  async stopVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<VmRecord> {
+    return stopVm(vmId, options);
+  }
+
+  /** Ends a VM and removes all that is left of it. Throws NOT_FOUND, CANCELLED. */
+  async deleteVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<{ vmId: string; deleted: true }> {
+    return deleteVm(vmId, options);
+  }
+
+  /** What is true of a VM now. Throws NOT_FOUND. */
+  async statusVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<VmRecord> {
+    return statusVm(vmId);
+  }
+
+  /** All VMs with a record, oldest first. Those of `runInVm` and `openVm` have none. */
+  async listVms(_options: { signal?: AbortSignal } = {}): Promise<VmRecord[]> {
+    return listVms();
+  }
+
+  /** The end of a VM's console, at most 64 KiB, harmless for a terminal. Throws NOT_FOUND. */
+  async logsVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<string> {
+    return vmLogs(vmId);
+  }
+
+  /** What a VM may reach. Throws NOT_FOUND. */
+  async networkInfoVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
+    return networkInfoVm(vmId);
+  }
+
+  /** Ends what expired or lost its owner, and clears away what a crash left; done at the start of every command line, too. */
+  async reapExpired(options: { signal?: AbortSignal } = {}): Promise<{ reaped: string[] }> {
+    return reapExpired(options);
   }
 }

@@ -20,13 +20,14 @@ test("version", () => {
 test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
-  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "doctor", "help"]);
+  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "doctor", "help"]);
   expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|warm|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "help"]);
+  expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "stop", "delete", "status", "list", "logs", "network", "reap", "help"]);
 });
 
 test("flags of run", () => {
   const { stdout } = pyro("run", "--help");
-  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--timeout-seconds", "--ttl-seconds", "--network", "--allow-host-compat", "--json", "--quiet"]);
+  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--network", "--allow-host-compat", "--json", "--quiet"]);
   expect(stdout).toContain("Examples:");
   expect(pyro("help", "run").stdout).toBe(stdout);
 });

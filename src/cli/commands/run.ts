@@ -3,15 +3,15 @@ import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
 import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
-import { limitOption } from "../options.js";
+import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
 import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 
 /** The flags are the request's own fields. */
-type RunFlags = Omit<RunRequest, "environment" | "command"> & { json?: boolean; quiet?: boolean };
+type RunFlags = Omit<RunRequest, "environment" | "command" | "cwd"> & SurroundingFlags & { json?: boolean; quiet?: boolean };
 
 export function define(program: Program, context: CommandContext): void {
-  program
+  const command = program
     .command("run")
     .summary("run one command in a VM of its own")
     .description("Boots a VM from ENVIRONMENT, runs COMMAND in it, prints its output and leaves no trace.")
@@ -20,8 +20,10 @@ export function define(program: Program, context: CommandContext): void {
     .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
     .addOption(limitOption("--vcpu-count <n>", "virtual processors", "vcpuCount"))
     .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
+    .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"))
-    .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"))
+    .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"));
+  surroundingOptions(command)
     .option("--network", "allow the guest to reach the network (not available yet: refused)")
     .option("--allow-host-compat", "run on the host, not isolated, if no VM can be had (not available yet)")
     .option("--json", "print one JSON object instead of streaming the output")
@@ -51,7 +53,8 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   const onPhase = (phase: Phase) => {
     if (ownLines) phaseLine(output, "run", environment, phase);
   };
-  const { json, quiet: _quiet, ...request } = flags;
+  const { json, quiet: _quiet, env, user, workdir, ...sizes } = flags;
+  const request = { ...sizes, ...surroundingsOf({ ...(env && { env }), ...(user && { user }), ...(workdir && { workdir }) }) };
   const result = await runInVm(
     { environment, command: exactWords(command), ...request },
     {
@@ -65,17 +68,18 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     },
   );
   if (json) output.json(result);
-  else if (ownLines) output.line(summaryLine(result));
+  else if (ownLines) output.line(summaryLine("run", result));
   return result.timedOut ? 124 : result.exitCode;
 }
 
 /** Node takes a directory for an input that is empty. */
-function standardInput(): NodeJS.ReadStream {
+export function standardInput(): NodeJS.ReadStream {
   if (fstatSync(0).isDirectory()) throw new PyroError("INVALID_ARGUMENT", "Standard input is a directory.", { hint: "Give </dev/null where the command needs none." });
   return process.stdin;
 }
 
-function summaryLine(result: ExecResult): string {
+/** The last line of our own. */
+export function summaryLine(verb: "run" | "exec", result: ExecResult): string {
   const timedOut = result.timedOut ? " timed_out=true" : "";
-  return `[run] environment=${result.environment} execution_mode=${result.executionMode} exit_code=${result.exitCode} duration_ms=${result.durationMs}${timedOut}`;
+  return `[${verb}] environment=${result.environment} execution_mode=${result.executionMode} exit_code=${result.exitCode} duration_ms=${result.durationMs}${timedOut}`;
 }

@@ -1,0 +1,59 @@
+import type { Command as Program } from "commander";
+import { PyroError } from "../../base/error.js";
+import { attachVm, execInVm, execVm, limits, type ExecResult } from "../../core/index.js";
+import { exactWords } from "../exact-words.js";
+import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
+import type { CommandContext } from "../program.js";
+import { standardInput, summaryLine } from "./run.js";
+
+interface ExecFlags extends SurroundingFlags {
+  timeoutSeconds?: number;
+  json?: boolean;
+  quiet?: boolean;
+  rm?: boolean;
+}
+
+export function defineExec(vm: Program, context: CommandContext): void {
+  const command = vm
+    .command("exec")
+    .description("run a command in a started VM, which lives on (with --rm it is deleted afterwards)")
+    .usage("VM-ID [flags] [--] COMMAND [ARG...]")
+    .argument("<vm-id>", "see `pyro vm list`")
+    .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
+    .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"));
+  surroundingOptions(command)
+    .option("--rm", "this is its one command: the VM is gone afterwards, also if we are killed")
+    .option("--json", "print one JSON object instead of streaming the output")
+    .option("--quiet", "print nothing of pyro's own")
+    .addHelpText("after", "\nExit status as of `pyro run`.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
+    .action(async (vmId: string, _words: string[], flags: ExecFlags) => {
+      context.exitStatus = await exec(vmId, flags, context);
+    });
+}
+
+async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Promise<number> {
+  const { output, interrupts, guestCommand } = context;
+  if (guestCommand.length === 0) throw new PyroError("INVALID_ARGUMENT", "There is no command to run.", { hint: `pyro vm exec ${vmId} -- COMMAND` });
+  const signal = AbortSignal.any([interrupts.signal, output.lost]);
+  const request = {
+    command: exactWords(guestCommand),
+    ...surroundingsOf(flags),
+    ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),
+    ...(flags.json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
+    ...(flags.timeoutSeconds !== undefined && { timeoutSeconds: flags.timeoutSeconds }),
+  };
+  const options = { signal, onStarted: (sendSignal: (signal: number) => void) => interrupts.handFirstTo(() => sendSignal(2)) };
+  const result = flags.rm ? await execVm(vmId, request, options) : await execAndLeave(vmId, request, options);
+  if (flags.json) output.json(result);
+  else if (flags.quiet !== true) output.line(summaryLine("exec", result));
+  return result.timedOut ? 124 : result.exitCode;
+}
+
+async function execAndLeave(vmId: string, request: Parameters<typeof execVm>[1], options: Parameters<typeof execVm>[2] & { signal: AbortSignal }): Promise<ExecResult> {
+  const vm = await attachVm(vmId, options);
+  try {
+    return await execInVm(vm, vm.environment, { timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.default, ...request }, options);
+  } finally {
+    await vm.close();
+  }
+}

@@ -1,0 +1,96 @@
+/** A command in a guest that its caller talks to while it runs. */
+import type { Readable, Writable } from "node:stream";
+import { PyroError } from "../base/error.js";
+import { checkSignal } from "../base/deadline.js";
+import type { SignalScope } from "../channel/index.js";
+import { checkCommand, type Command } from "./command.js";
+import { exitOf, guestCommand, lossReason, type AnsweringVm, type Surroundings } from "./exec.js";
+import { checkLimit } from "./limits.js";
+import { signalNumber } from "./signals.js";
+
+export interface SpawnRequest extends Surroundings {
+  command: Command;
+  /** A pipe as standard input; otherwise it is empty. */
+  stdin?: boolean;
+  /** A terminal of this size, 1 to 4,096 each way: all output comes as standard output, and input is typed. */
+  tty?: { rows: number; columns: number };
+  /** 1 to 86,400; none when left out. Then the command is killed with all it started. */
+  timeoutSeconds?: number;
+}
+
+export interface ProcessExit {
+  /** 0 to 255; 128+n when signal n ended the command; 126 and 127 as shells have them when it could not be executed. */
+  exitCode: number;
+  /** Name of the signal that ended it. */
+  signal?: string;
+  timedOut: boolean;
+  /** On the guest's clock, milliseconds. */
+  durationMs: number;
+  /** True totals, bytes. */
+  stdoutBytes: number;
+  stderrBytes: number;
+}
+
+export interface SpawnedProcess {
+  /** There if it was asked for, or with a terminal. What the command does not take is dropped at its end. */
+  readonly stdin: Writable | undefined;
+  /** Byte for byte, then the end. Not reading holds the command up after 256 KiB, and nothing else. */
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Its process id in the guest. Rejects where it could not be started. */
+  readonly started: Promise<{ pid: number }>;
+  /** Resolves when the command has ended; its output may still hold what was not read. Rejects with GUEST_LOST, VMM_EXITED, TIMEOUT, CANCELLED. */
+  readonly exit: Promise<ProcessExit>;
+  /** By name (`SIGTERM`) or Linux number; to its process group unless another scope is given; `all` takes SIGKILL only. Throws INVALID_ARGUMENT. */
+  kill(signal?: string | number, scope?: SignalScope): void;
+  /** Throws INVALID_ARGUMENT for a command without a terminal. */
+  resize(rows: number, columns: number): void;
+}
+
+/** `signal` kills all that the command started. Throws INVALID_ARGUMENT, INVALID_STATE, CANCELLED. */
+export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: AbortSignal): SpawnedProcess {
+  checkSignal(signal);
+  checkCommand(request.command);
+  const timeoutSeconds = request.timeoutSeconds === undefined ? undefined : checkLimit("timeoutSeconds", request.timeoutSeconds);
+  const stdin = request.stdin === true || request.tty !== undefined;
+  const guest = vm.channel.exec({ ...guestCommand(request), stdin, ...(request.tty !== undefined && { tty: request.tty }) });
+  let timedOut = false;
+  let killedByUs = false;
+  const timer = timeoutSeconds === undefined ? undefined : setTimeout(() => {
+    timedOut = true;
+    guest.cancel();
+  }, timeoutSeconds * 1000);
+  const onAbort = () => {
+    killedByUs = true;
+    guest.cancel();
+  };
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const exit = guest.result
+    .then(
+      (outcome): ProcessExit => {
+        if (killedByUs) checkSignal(signal);
+        const { exitCode, signal: ended } = exitOf(outcome);
+        const { durationMs, stdoutBytes, stderrBytes } = "failure" in outcome ? { durationMs: 0, stdoutBytes: 0, stderrBytes: 0 } : outcome;
+        return { exitCode, ...(ended !== undefined && { signal: ended }), timedOut, durationMs: Math.round(durationMs), stdoutBytes, stderrBytes };
+      },
+      async (error: unknown) => Promise.reject((await lossReason(vm, error)) as Error),
+    )
+    .finally(() => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+    });
+  exit.catch(() => {}); // nobody has to wait for it
+  return {
+    stdin: guest.stdin,
+    stdout: guest.stdout,
+    stderr: guest.stderr,
+    started: guest.started,
+    exit,
+    kill: (name = "SIGTERM", scope = "group") => {
+      const number = typeof name === "number" ? name : signalNumber(name);
+      if (number === undefined) throw new PyroError("INVALID_ARGUMENT", `There is no signal ${JSON.stringify(name)}.`, { hint: "Give a Linux signal by name, as SIGTERM, or by number, 1 to 64." });
+      guest.signal(number, scope);
+    },
+    resize: (rows, columns) => guest.resize(rows, columns),
+  };
+}

@@ -1,0 +1,72 @@
+/** A connection of our own to a guest that others may be connected to as well. */
+import { PyroError } from "../../base/error.js";
+import { cancelled, sleep } from "../../base/deadline.js";
+import type { Channel } from "../../channel/index.js";
+import { portCount, type FoundVm } from "../../vmm/index.js";
+import type { AnsweringVm } from "../exec.js";
+import { next } from "./lifecycle.js";
+import type { Known } from "./store.js";
+
+/** Each port serves one process at a time. The one asked first usually is free; if it does not answer soon, all are asked. */
+const firstAloneMs = 150;
+/** A guest that did not answer for this long on any port hangs, was stopped, or is talked to by as many processes as it has ports. */
+const answerMs = 60_000;
+
+/** A guest that answers us. `release` closes the connection (with what was begun on it), the VM lives on. */
+export interface ConnectedVm extends AnsweringVm {
+  environment: string;
+  found: FoundVm;
+  release(): void;
+}
+
+/** Throws INVALID_STATE for a VM that does not run, GUEST_LOST, CANCELLED. */
+export async function connectVm({ record, found }: Known, signal?: AbortSignal): Promise<ConnectedVm> {
+  next(record.vmId, record.state, "use", record.lastError);
+  if (found === undefined) throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`);
+  const channel = await firstAnswer(found, record.vmId, signal);
+  return {
+    vmId: record.vmId,
+    environment: record.environment,
+    accelerator: record.accelerator ?? "tcg",
+    channel,
+    bootMs: record.bootMs ?? 0,
+    vm: found,
+    found,
+    release: () => {
+      channel.close();
+      found.release();
+    },
+  };
+}
+
+/** Asks the ports until one of them answers, and lets go of all others. */
+async function firstAnswer(found: FoundVm, vmId: string, signal?: AbortSignal): Promise<Channel> {
+  const { connectChannel } = await import("../../channel/index.js");
+  const over = new AbortController();
+  const abort = signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]);
+  const begin = Math.floor(Math.random() * portCount); // everybody beginning with the same one would meet there
+  const ask = async (index: number) => {
+    if (index > 0) await sleep(firstAloneMs, abort);
+    const channel = await connectChannel(await found.openPort((begin + index) % portCount), { signal: abort });
+    if (!over.signal.aborted) return channel;
+    channel.close();
+    throw cancelled(over.signal);
+  };
+  const late = new PyroError("GUEST_LOST", `The VM ${vmId} did not answer within ${answerMs / 1000} s.`, {
+    hint: `Its guest hangs, its process is stopped, or ${portCount} processes talk to it already. \`pyro vm logs ${vmId}\` shows its console.`,
+  });
+  const asked = Array.from({ length: portCount }, (_, index) => ask(index));
+  for (const each of asked) each.catch(() => {});
+  try {
+    return await Promise.race([
+      Promise.any(asked).then((channel) => channel, (error: AggregateError) => Promise.reject(error.errors[0] as Error)),
+      found.exited.then(() => Promise.reject(new PyroError("GUEST_LOST", `The VM ${vmId} ended.`))),
+      sleep(answerMs, abort).then(() => Promise.reject(late)),
+    ]);
+  } catch (error) {
+    if (signal?.aborted) throw cancelled(signal);
+    throw error;
+  } finally {
+    over.abort();
+  }
+}

@@ -1,0 +1,139 @@
+/** Where VMs with a record are, and what is true of them: the record says what was done, the keeper what runs. */
+import { readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { makeDirectory } from "../../base/directory.js";
+import { PyroError, systemCode } from "../../base/error.js";
+import { takeLock, tryLock, type Lock } from "../../base/lock.js";
+import { nearest } from "../../base/nearest.js";
+import { stateDirectory } from "../../base/paths.js";
+import { findVm, hostBootId, readExit, type FoundVm } from "../../vmm/index.js";
+import { next, type VmEvent } from "./lifecycle.js";
+import { hostUptimeMs, readVmRecord, vmIdPattern, type VmRecord } from "./record.js";
+
+const places = {
+  vms: () => join(stateDirectory(), "vms"),
+  vm: (vmId: string) => join(places.vms(), vmId),
+  /** Beside the directory, as it goes with it. */
+  lock: (vmId: string) => join(stateDirectory(), "vm-locks", vmId),
+};
+
+/** A VM as it is now. */
+export interface Known {
+  directory: string;
+  record: VmRecord;
+  /** There if it runs as a guest; whoever asked lets go of it, or ends it. */
+  found?: FoundVm;
+}
+
+export function vmDirectory(vmId: string): string {
+  return places.vm(vmId);
+}
+
+export async function listVmIds(): Promise<string[]> {
+  return (await readdir(places.vms()).catch(() => [])).filter((name) => vmIdPattern.test(name)).sort();
+}
+
+/**
+ * What is true of a VM. Throws NOT_FOUND with the nearest ids, also for one whose time is over or that ran its one command: it is gone, although
+ * `reap` may not have come by yet.
+ */
+export async function knowVm(vmId: string): Promise<Known> {
+  const known = vmIdPattern.test(vmId) ? await lookAt(vmId) : undefined;
+  if (known === undefined || known === "gone") throw await notFound(vmId);
+  return known;
+}
+
+/** Undefined if there is no record that can be read; `gone` if there is one of a VM that is to be cleared away. */
+export async function lookAt(vmId: string): Promise<Known | "gone" | undefined> {
+  const directory = places.vm(vmId);
+  const record = await readVmRecord(directory);
+  if (record === undefined || record.vmId !== vmId) return undefined;
+  if (await isExpired(record)) return "gone";
+  if (record.state !== "started" || record.executionMode === "host_compat") return { directory, record };
+  const found = await findVm(directory);
+  if (found !== undefined) return { directory, record, found };
+  const { event, why } = await endOf(record, directory);
+  const state = next(vmId, "started", event);
+  if (state === "gone") return "gone";
+  return { directory, record: { ...record, state, ...(state === "failed" && { lastError: why }) } };
+}
+
+/** Runs `work` while nobody else changes this VM. Throws NOT_FOUND, CANCELLED. */
+export async function withVm<T>(vmId: string, signal: AbortSignal | undefined, work: (known: Known) => Promise<T>): Promise<T> {
+  if (!vmIdPattern.test(vmId) || !(await isThere(places.vm(vmId)))) throw await notFound(vmId);
+  const lock = await takeLock(places.lock(vmId), signal === undefined ? {} : { signal });
+  try {
+    const known = await knowVm(vmId);
+    try {
+      return await work(known);
+    } finally {
+      known.found?.release();
+    }
+  } finally {
+    // Nobody holds what nobody can ask for any more; those that wait see that it is another file now.
+    if (!(await isThere(places.vm(vmId)))) await rm(places.lock(vmId), { force: true });
+    await lock.release();
+  }
+}
+
+/** For a VM that is being made or cleared away: the lock if nobody has it. */
+export async function tryVmLock(vmId: string): Promise<Lock | undefined> {
+  return tryLock(places.lock(vmId));
+}
+
+/** Makes the directories that VMs are in. */
+export async function makeVmsDirectory(): Promise<string> {
+  await makeDirectory(join(stateDirectory(), "vm-locks"));
+  return makeDirectory(places.vms());
+}
+
+/** The record first: what is left of an interrupted removal is known for what it is. The caller holds the lock. */
+export async function removeVm(vmId: string): Promise<void> {
+  await rm(join(places.vm(vmId), "vm.json"), { force: true });
+  await rm(places.vm(vmId), { recursive: true, force: true });
+  await rm(places.lock(vmId), { force: true });
+}
+
+async function isExpired(record: VmRecord): Promise<boolean> {
+  // In the same boot by the clock that nobody can set; else there is only the other one.
+  if (record.hostBootId === (await hostBootId())) return (await hostUptimeMs()) >= record.expiresAtUptimeMs;
+  return Date.now() >= Date.parse(record.expiresAt);
+}
+
+async function endOf(record: VmRecord, directory: string): Promise<{ event: VmEvent; why: string }> {
+  if (record.hostBootId !== (await hostBootId())) return { event: "died", why: "the host was booted again" };
+  const exit = await readExit(directory);
+  switch (exit?.cause) {
+    case "ttl":
+      return { event: "expired", why: "its time to live is over" };
+    case "owner":
+      return { event: "ownerGone", why: "its one command is over" };
+    case "asked": // by a stop that was broken off before it could say so
+      return { event: "poweredOff", why: "it was stopped" };
+    case "maker":
+      return { event: "died", why: "the process that started it ended before it was ready" };
+    case "signal":
+      return { event: "died", why: "its keeper was told to end" };
+    case "program":
+      return exit.status === 0 ? { event: "poweredOff", why: "the guest powered off" } : { event: "died", why: `its monitor ended with status ${exit.status}` };
+    case undefined:
+      return { event: "died", why: "its keeper was killed" };
+  }
+}
+
+async function notFound(vmId: string): Promise<PyroError> {
+  const near = nearest(vmId, (await listVmIds()).filter((each) => each !== vmId));
+  return new PyroError("NOT_FOUND", `There is no VM ${JSON.stringify(vmId.slice(0, 100))}; if there was one, its time to live is over, it ran its one command, or it was deleted.`, {
+    hint: near.length > 0 ? `Did you mean ${near.join(" or ")}?` : "`pyro vm list` shows those that are there.",
+  });
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (systemCode(error) === "ENOENT") return false;
+      throw error;
+    },
+  );
+}

@@ -1,0 +1,68 @@
+import type { Readable, Writable } from "node:stream";
+import { execInVm, limits, spawnInVm, type Command, type ExecResult, type OpenedVm, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
+
+export interface VmExecOptions {
+  /** 1 to 86,400; default 30. Then the command is killed with all it started. */
+  timeoutSeconds?: number;
+  /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
+  captureBytes?: number;
+  /** Added to what the guest sets by itself. */
+  env?: Readonly<Record<string, string>>;
+  /** A path in the guest; the user's home when left out. */
+  cwd?: string;
+  /** `name`, `uid`, `name:group` or `uid:gid`; root when left out. */
+  user?: string;
+  /** Standard input; none when left out. */
+  stdin?: Readable;
+  /** Where output goes as it comes, besides being captured. */
+  stdout?: Writable;
+  stderr?: Writable;
+  /** Kills the command. */
+  signal?: AbortSignal;
+}
+
+/**
+ * A running VM to use many times: of this process alone (`Pyro.openVm`) or shared (`Pyro.connectVm`). Close it, or declare it with `await using`.
+ */
+export class Vm implements AsyncDisposable {
+  readonly #vm: OpenedVm;
+
+  /** Use `Pyro.openVm` or `Pyro.connectVm`. */
+  constructor(vm: OpenedVm) {
+    this.#vm = vm;
+  }
+
+  get vmId(): string {
+    return this.#vm.vmId;
+  }
+
+  get environment(): string {
+    return this.#vm.environment;
+  }
+
+  /** What the guest runs under. */
+  get accelerator(): "kvm" | "tcg" {
+    return this.#vm.accelerator;
+  }
+
+  /** Runs a command to its end. Throws INVALID_ARGUMENT, GUEST_LOST, VMM_EXITED, TIMEOUT (the VM's time to live), CANCELLED; a time-out of the command is a result. */
+  async exec(command: Command, options: VmExecOptions = {}): Promise<ExecResult> {
+    const { signal, timeoutSeconds = limits.timeoutSeconds.default, captureBytes = limits.captureBytes.default, ...rest } = options;
+    return execInVm(this.#vm, this.#vm.environment, { command, timeoutSeconds, captureBytes, ...rest }, signal === undefined ? {} : { signal });
+  }
+
+  /** Starts a command and gives its streams. Throws INVALID_ARGUMENT, INVALID_STATE, CANCELLED. */
+  spawn(command: Command, options: Omit<SpawnRequest, "command"> & { signal?: AbortSignal } = {}): SpawnedProcess {
+    const { signal, ...rest } = options;
+    return spawnInVm(this.#vm, { command, ...rest }, signal);
+  }
+
+  /** Ends a VM of this process; lets go of a shared one, and ends what was begun here. Safe to call again. */
+  async close(): Promise<void> {
+    await this.#vm.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
