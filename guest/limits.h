@@ -35,4 +35,7 @@
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
+// Levels that REMOVE goes down; each costs 16 bytes.
+#define MAX_REMOVE_DEPTH 1048576u
+
 #endif

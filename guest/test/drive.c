@@ -21,7 +21,7 @@ static uint32_t chance(uint32_t below) {
 
 static size_t seed(uint8_t *bytes) {
   struct builder builder = {.bytes = bytes, .capacity = 4000};
-  switch (chance(4)) {
+  switch (chance(5)) {
     case 0:
       add_u8(&builder, TAG_KIND, KIND_EXEC);
       for (uint32_t i = chance(5); i > 0; i--) add_bytes(&builder, TAG_ARG, "argument", chance(9));
@@ -33,6 +33,16 @@ static size_t seed(uint8_t *bytes) {
       add_u8(&builder, TAG_KIND, (uint8_t)(2 + chance(4)));
       add_bytes(&builder, TAG_PATH, "/etc/passwd", 11);
       add_u64(&builder, TAG_OFFSET, 5);
+      break;
+    case 3:
+      add_u8(&builder, TAG_KIND, (uint8_t)(KIND_MAKE_DIRECTORY + chance(5)));
+      add_bytes(&builder, TAG_PATH, "/etc/passwd", 11);
+      if (chance(2)) add_bytes(&builder, TAG_TO, "/b", 2);
+      if (chance(2)) add_u32(&builder, TAG_MODE, 0644);
+      if (chance(2)) add_u32(&builder, TAG_UID, 0), add_u32(&builder, TAG_GID, 0);
+      if (chance(2)) add_u64(&builder, TAG_MTIME, 1);
+      if (chance(2)) add_bytes(&builder, TAG_TARGET, "../c", 4);
+      add_u32(&builder, TAG_FLAGS, 1);
       break;
     case 2: {
       static const char text[] = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\ndisk:x:6:ann,bob\n";

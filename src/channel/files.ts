@@ -67,10 +67,7 @@ export function readFile(mux: Mux, path: GuestPath, options: ReadFileOptions = {
 export async function writeFile(mux: Mux, path: GuestPath, content: AsyncIterable<Uint8Array> | Uint8Array, options: WriteFileOptions = {}): Promise<void> {
   checkSignal(options.signal);
   const fields: Field[] = [["KIND", u8(3)], ["PATH", pathBytes(path)]];
-  if (options.mode !== undefined) {
-    if (!Number.isInteger(options.mode) || options.mode < 0 || options.mode > 0o7777) throw invalid(`The mode is ${options.mode}; 0 to 0o7777 are possible.`);
-    fields.push(["MODE", u32(options.mode)]);
-  }
+  if (options.mode !== undefined) fields.push(["MODE", modeBytes(options.mode)]);
   fields.push(["FLAGS", u32((options.append ? 1 : 0) | (options.makeParents ? 2 : 0) | (options.exclusive ? 4 : 0))]);
   const stream = mux.open(fields, { result: [], input: true });
   const stop = new AbortController();
@@ -189,7 +186,12 @@ function room(writable: Writable, stop: AbortSignal): Promise<void> {
   });
 }
 
-function pathBytes(path: GuestPath): Buffer {
+export function modeBytes(mode: number): Buffer {
+  if (!Number.isInteger(mode) || mode < 0 || mode > 0o7777) throw invalid(`The mode is ${mode}; 0 to 0o7777 are possible.`);
+  return u32(mode);
+}
+
+export function pathBytes(path: GuestPath): Buffer {
   return typeof path === "string" ? Buffer.from(path) : path;
 }
 
