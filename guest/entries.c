@@ -17,8 +17,6 @@
 #define CHANGE_FOLLOW 1u
 #define LINK_HARD 1u
 
-static int open_parent(char *path, char **name);
-
 // With parents it may be there already, as long as it is a directory; a MODE is the new one's alone.
 void make_directory(const struct message *message) {
   char *path = path_field(message, TAG_PATH);
@@ -42,20 +40,6 @@ void remove_path(const struct message *message) {
   int error = remove_entry(parent, name, has_flag(message, REMOVE_RECURSIVE), &about);
   if (error != 0) report_error_of("remove", error, about);
   report_nothing();
-}
-
-// The directory that PATH is in, and its name there. Links on the way are followed, the name itself never is, also with a slash behind it.
-static int open_parent(char *path, char **name) {
-  size_t length = strlen(path);
-  while (length > 1 && path[length - 1] == '/') path[--length] = 0;
-  char *slash = strrchr(path, '/');
-  *name = slash == NULL ? path : slash + 1;
-  if (**name == 0 || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0) report_error("open", EINVAL, "PATH does not end in a name");
-  const char *directory = slash == NULL ? "." : slash == path ? "/" : path;
-  if (slash != NULL) *slash = 0;
-  int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) report_error("open", errno, "");
-  return fd;
 }
 
 void rename_path(const struct message *message) {

@@ -47,6 +47,8 @@ static const struct rule remove_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {
 static const struct rule rename_rules[] = {{TAG_PATH, MUST}, {TAG_TO, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule change_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TAG_UID, MAY}, {TAG_GID, MAY}, {TAG_MTIME, MAY}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule make_link_rules[] = {{TAG_PATH, MUST}, {TAG_TARGET, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule pack_rules[] = {{TAG_PATH, MUST}, {0, 0}};
+static const struct rule unpack_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule no_rules[] = {{0, 0}};
 
 static const struct {
@@ -58,7 +60,7 @@ static const struct {
     [KIND_CLOCK] = {clock_rules, 0},       [KIND_ENTROPY] = {entropy_rules, 0}, [KIND_PING] = {no_rules, 0},
     [KIND_POWER_OFF] = {no_rules, 0},      [KIND_MAKE_DIRECTORY] = {make_directory_rules, 1},
     [KIND_REMOVE] = {remove_rules, 1},     [KIND_RENAME] = {rename_rules, 1},  [KIND_CHANGE] = {change_rules, 1},
-    [KIND_MAKE_LINK] = {make_link_rules, 1},
+    [KIND_MAKE_LINK] = {make_link_rules, 1}, [KIND_PACK] = {pack_rules, 0},    [KIND_UNPACK] = {unpack_rules, 7},
 };
 
 static const char *parse_fields(struct message *message, const struct rule *rules, size_t at, uint32_t fields);

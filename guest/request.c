@@ -1,6 +1,7 @@
 #include "request.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,19 @@ void put_stat(uint8_t record[STAT_BYTES], const struct stat *info) {
   put_u32(record + 36, major(info->st_rdev));
   put_u32(record + 40, minor(info->st_rdev));
   put_u32(record + 44, 0);
+}
+
+int open_parent(char *path, char **name) {
+  size_t length = strlen(path);
+  while (length > 1 && path[length - 1] == '/') path[--length] = 0;
+  char *slash = strrchr(path, '/');
+  *name = slash == NULL ? path : slash + 1;
+  if (**name == 0 || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0) report_error("open", EINVAL, "PATH does not end in a name");
+  const char *directory = slash == NULL ? "." : slash == path ? "/" : path;
+  if (slash != NULL) *slash = 0;
+  int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) report_error("open", errno, "");
+  return fd;
 }
 
 void make_parents(char *path) {

@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 
 #include "message.h"
-
-#define STAT_BYTES 48
+#include "tree.h"
 
 // The field as text with a NUL behind it.
 char *path_field(const struct message *message, enum tag tag);
@@ -25,6 +24,9 @@ void put_content(const void *bytes, size_t length);
 bool content_is_whole(void);
 // protocol/PROTOCOL.md, field STAT.
 void put_stat(uint8_t record[STAT_BYTES], const struct stat *info);
+// Opens the directory that `path`, which is cut, is in, and gives its name there; reports where that is none. Links on the way are followed,
+// the name itself never is, also with a slash behind it.
+int open_parent(char *path, char **name);
 // Makes the directories above `path`; reports what fails.
 void make_parents(char *path);
 // A name beside `name` that nothing else uses. At least 64 bytes.

@@ -34,7 +34,7 @@ _Noreturn static void run_file_request(const struct message *message);
 int spawn(struct child *child, const struct message *message, const char **stage) {
   *child = (struct child){.pid = -1, .input = -1, .output = {-1, -1}, .report = -1, .control = -1, .cgroup_fd = -1};
   struct ends ends = {.fd = {-1, -1, -1, -1, -1}};
-  bool command = message->kind == KIND_EXEC, writes = message->kind == KIND_WRITE_FILE;
+  bool command = message->kind == KIND_EXEC, writes = takes_content(message->kind);
   const struct field *size = &message->fields[TAG_TTY];
   bool input = writes || (command && message->fields[TAG_STDIN].bytes[0] == 1);
   bool fine = open_pipe(&child->report, &ends.fd[CHILD_REPORT], false);
@@ -153,6 +153,8 @@ static void run_file_request(const struct message *message) {
     case KIND_RENAME: rename_path(message);
     case KIND_CHANGE: change_path(message);
     case KIND_MAKE_LINK: make_link(message);
+    case KIND_PACK: pack_tree(message);
+    case KIND_UNPACK: unpack_tree(message);
     default: _exit(70);
   }
 }

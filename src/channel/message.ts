@@ -9,6 +9,7 @@ export const Tag = {
   PATH: 0x20, OFFSET: 0x21, LENGTH: 0x22, MODE: 0x23, FLAGS: 0x24, TO: 0x25, UID: 0x26, GID: 0x27, MTIME: 0x28,
   VM_ID: 0x30, HOSTNAME: 0x31, MACHINE_ID: 0x32, CLOCK: 0x33, ENTROPY: 0x34,
   ERRNO: 0x40, STAGE: 0x41, EXIT_CODE: 0x42, EXIT_SIGNAL: 0x43, DURATION: 0x44, BYTES_1: 0x45, BYTES_2: 0x46, STAT: 0x47, TARGET: 0x48,
+  DROPPED_1: 0x49, DROPPED_2: 0x4a, ENTRIES: 0x4b, SKIPPED: 0x4c,
 } as const;
 
 export type TagName = keyof typeof Tag;
@@ -27,7 +28,7 @@ const shapes: Readonly<Record<TagName, Shape>> = {
   TO: [1, 4095, "text"], UID: [4, 4], GID: [4, 4], MTIME: [8, 8],
   VM_ID: [1, 64, "text"], HOSTNAME: [1, 63, "text"], MACHINE_ID: [32, 32, "text"], CLOCK: [8, 8], ENTROPY: [32, 4096],
   ERRNO: [4, 4], STAGE: [1, 32, "text"], EXIT_CODE: [1, 1], EXIT_SIGNAL: [1, 1], DURATION: [8, 8], BYTES_1: [8, 8], BYTES_2: [8, 8],
-  STAT: [STAT_BYTES, STAT_BYTES], TARGET: [0, 4095, "text"],
+  STAT: [STAT_BYTES, STAT_BYTES], TARGET: [0, 4095, "text"], DROPPED_1: [8, 8], DROPPED_2: [8, 8], ENTRIES: [8, 8], SKIPPED: [8, 8],
 };
 
 const names = new Map<number, TagName>(Object.entries(Tag).map(([name, tag]) => [tag, name as TagName]));
