@@ -10,6 +10,11 @@
 #define WINDOW 262144u
 #define MAX_CREDIT 16777216u
 #define FRAME_HEADER 8u
+#define MAX_TREE_DEPTH 1024u
+#define MAX_TREE_ENTRIES 1000000u
+// Files with several names that a tree can hold as such, and the bytes of their paths; beyond that each name is a file of its own.
+#define MAX_TREE_LINKS 65536u
+#define MAX_TREE_LINK_BYTES 16777216u
 
 // A run of zero bytes this long can only be the padding before SYNC: the longest run inside valid frames is a
 // payload of zeros (65,536) and the tail of its own header (at most 7).
@@ -34,5 +39,8 @@
 // Disks are there when their driver is in; this is for a host that is very slow.
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
+
+// Levels that REMOVE goes down; each costs 16 bytes.
+#define MAX_REMOVE_DEPTH 1048576u
 
 #endif

@@ -19,9 +19,11 @@ static const struct {
     [TAG_TTY] = {4, 4, SHAPE_BYTES},              [TAG_PATH] = {1, 4095, SHAPE_TEXT},
     [TAG_OFFSET] = {8, 8, SHAPE_BYTES},           [TAG_LENGTH] = {8, 8, SHAPE_BYTES},
     [TAG_MODE] = {4, 4, SHAPE_BYTES},             [TAG_FLAGS] = {4, 4, SHAPE_BYTES},
+    [TAG_TO] = {1, 4095, SHAPE_TEXT},             [TAG_UID] = {4, 4, SHAPE_BYTES},
+    [TAG_GID] = {4, 4, SHAPE_BYTES},              [TAG_MTIME] = {8, 8, SHAPE_BYTES},
     [TAG_VM_ID] = {1, 64, SHAPE_NAME},            [TAG_HOSTNAME] = {1, 63, SHAPE_NAME},
     [TAG_MACHINE_ID] = {32, 32, SHAPE_HEX},       [TAG_CLOCK] = {8, 8, SHAPE_BYTES},
-    [TAG_ENTROPY] = {32, 4096, SHAPE_BYTES},
+    [TAG_ENTROPY] = {32, 4096, SHAPE_BYTES},      [TAG_TARGET] = {0, 4095, SHAPE_TEXT},
 };
 
 enum need { MAY = 1, MUST = 2, MANY = 3 };
@@ -40,6 +42,13 @@ static const struct rule identify_rules[] = {{TAG_VM_ID, MUST}, {TAG_HOSTNAME, M
                                              {TAG_CLOCK, MUST}, {TAG_ENTROPY, MUST},  {0, 0}};
 static const struct rule clock_rules[] = {{TAG_CLOCK, MUST}, {0, 0}};
 static const struct rule entropy_rules[] = {{TAG_ENTROPY, MUST}, {0, 0}};
+static const struct rule make_directory_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule remove_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule rename_rules[] = {{TAG_PATH, MUST}, {TAG_TO, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule change_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TAG_UID, MAY}, {TAG_GID, MAY}, {TAG_MTIME, MAY}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule make_link_rules[] = {{TAG_PATH, MUST}, {TAG_TARGET, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule pack_rules[] = {{TAG_PATH, MUST}, {0, 0}};
+static const struct rule unpack_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule no_rules[] = {{0, 0}};
 
 static const struct {
@@ -49,12 +58,15 @@ static const struct {
     [KIND_EXEC] = {exec_rules, 0},         [KIND_READ_FILE] = {read_rules, 0}, [KIND_WRITE_FILE] = {write_rules, 7},
     [KIND_STAT] = {stat_rules, 1},         [KIND_LIST] = {list_rules, 0},      [KIND_IDENTIFY] = {identify_rules, 0},
     [KIND_CLOCK] = {clock_rules, 0},       [KIND_ENTROPY] = {entropy_rules, 0}, [KIND_PING] = {no_rules, 0},
-    [KIND_POWER_OFF] = {no_rules, 0},
+    [KIND_POWER_OFF] = {no_rules, 0},      [KIND_MAKE_DIRECTORY] = {make_directory_rules, 1},
+    [KIND_REMOVE] = {remove_rules, 1},     [KIND_RENAME] = {rename_rules, 1},  [KIND_CHANGE] = {change_rules, 1},
+    [KIND_MAKE_LINK] = {make_link_rules, 1}, [KIND_PACK] = {pack_rules, 0},    [KIND_UNPACK] = {unpack_rules, 7},
 };
 
 static const char *parse_fields(struct message *message, const struct rule *rules, size_t at, uint32_t fields);
 static const char *wrong_field(uint8_t tag, struct field field);
 static const char *wrong_exec(const struct message *message);
+static const char *wrong_change(const struct message *message);
 static bool read_field(const uint8_t *bytes, size_t length, size_t *at, uint8_t *tag, struct field *field);
 
 const char *parse_request(struct message *message, const uint8_t *bytes, size_t length) {
@@ -72,7 +84,11 @@ const char *parse_request(struct message *message, const uint8_t *bytes, size_t 
   const struct field *fields = message->fields;
   if (fields[TAG_FLAGS].bytes != NULL && (get_u32(fields[TAG_FLAGS].bytes) & ~kinds[message->kind].flags) != 0) return "unknown FLAGS";
   if (fields[TAG_MODE].bytes != NULL && get_u32(fields[TAG_MODE].bytes) > 07777) return "a MODE over 07777";
-  return message->kind == KIND_EXEC ? wrong_exec(message) : NULL;
+  switch (message->kind) {
+    case KIND_EXEC: return wrong_exec(message);
+    case KIND_CHANGE: return wrong_change(message);
+    default: return NULL;
+  }
 }
 
 const char *parse_sync(struct message *message, const uint8_t *bytes, size_t length) {
@@ -131,6 +147,16 @@ static const char *wrong_exec(const struct message *message) {
       uint16_t size = get_u16(fields[TAG_TTY].bytes + i);
       if (size < 1 || size > 4096) return "a TTY size outside 1 to 4096";
     }
+  return NULL;
+}
+
+static const char *wrong_change(const struct message *message) {
+  const struct field *fields = message->fields;
+  if ((fields[TAG_UID].bytes == NULL) != (fields[TAG_GID].bytes == NULL)) return "a CHANGE with only one of UID and GID";
+  if (fields[TAG_MODE].bytes == NULL && fields[TAG_UID].bytes == NULL && fields[TAG_MTIME].bytes == NULL) return "a CHANGE of nothing";
+  // To the kernel it means "leave it as it is".
+  for (enum tag tag = TAG_UID; tag <= TAG_GID; tag++)
+    if (fields[tag].bytes != NULL && get_u32(fields[tag].bytes) == UINT32_MAX) return "a UID or GID of 4294967295, which is none";
   return NULL;
 }
 

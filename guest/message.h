@@ -13,16 +13,24 @@ enum tag {
   TAG_PROGRAM = 0x06, TAG_MESSAGE = 0x07, TAG_KIND = 0x08,
   TAG_ARG = 0x10, TAG_SHELL = 0x11, TAG_ENV = 0x12, TAG_CWD = 0x13, TAG_USER = 0x14, TAG_STDIN = 0x15, TAG_TTY = 0x16,
   TAG_PATH = 0x20, TAG_OFFSET = 0x21, TAG_LENGTH = 0x22, TAG_MODE = 0x23, TAG_FLAGS = 0x24,
+  TAG_TO = 0x25, TAG_UID = 0x26, TAG_GID = 0x27, TAG_MTIME = 0x28,
   TAG_VM_ID = 0x30, TAG_HOSTNAME = 0x31, TAG_MACHINE_ID = 0x32, TAG_CLOCK = 0x33, TAG_ENTROPY = 0x34,
   TAG_ERRNO = 0x40, TAG_STAGE = 0x41, TAG_EXIT_CODE = 0x42, TAG_EXIT_SIGNAL = 0x43, TAG_DURATION = 0x44,
   TAG_BYTES_1 = 0x45, TAG_BYTES_2 = 0x46, TAG_STAT = 0x47, TAG_TARGET = 0x48,
-  TAG_LIMIT = 0x49, TAG_END = 0xff,
+  TAG_DROPPED_1 = 0x49, TAG_DROPPED_2 = 0x4a, TAG_ENTRIES = 0x4b, TAG_SKIPPED = 0x4c,
+  TAG_LIMIT = 0x4d, TAG_END = 0xff,
 };
 
 enum kind {
   KIND_EXEC = 1, KIND_READ_FILE = 2, KIND_WRITE_FILE = 3, KIND_STAT = 4, KIND_LIST = 5, KIND_IDENTIFY = 6,
   KIND_CLOCK = 7, KIND_ENTROPY = 8, KIND_PING = 9, KIND_POWER_OFF = 10,
+  KIND_MAKE_DIRECTORY = 11, KIND_REMOVE = 12, KIND_RENAME = 13, KIND_CHANGE = 14, KIND_MAKE_LINK = 15,
+  KIND_PACK = 16, KIND_UNPACK = 17,
 };
+
+// Takes content as DATA_0, and gives content as DATA_1; EXEC is neither.
+static inline bool takes_content(uint8_t kind) { return kind == KIND_WRITE_FILE || kind == KIND_UNPACK; }
+static inline bool gives_content(uint8_t kind) { return kind == KIND_READ_FILE || kind == KIND_LIST || kind == KIND_PACK; }
 
 struct field {
   const uint8_t *bytes;

@@ -29,11 +29,12 @@ static bool open_pipe(int *ours, int *theirs, bool we_write);
 static bool open_terminal(struct child *child, struct ends *ends, const struct field *size);
 static pid_t fork_into(int cgroup_fd);
 _Noreturn static void begin_child(const struct ends *ends, const struct message *message);
+_Noreturn static void run_file_request(const struct message *message);
 
 int spawn(struct child *child, const struct message *message, const char **stage) {
   *child = (struct child){.pid = -1, .input = -1, .output = {-1, -1}, .report = -1, .control = -1, .cgroup_fd = -1};
   struct ends ends = {.fd = {-1, -1, -1, -1, -1}};
-  bool command = message->kind == KIND_EXEC, writes = message->kind == KIND_WRITE_FILE;
+  bool command = message->kind == KIND_EXEC, writes = takes_content(message->kind);
   const struct field *size = &message->fields[TAG_TTY];
   bool input = writes || (command && message->fields[TAG_STDIN].bytes[0] == 1);
   bool fine = open_pipe(&child->report, &ends.fd[CHILD_REPORT], false);
@@ -139,6 +140,23 @@ static void begin_child(const struct ends *ends, const struct message *message) 
   struct rlimit files = {.rlim_cur = 65536, .rlim_max = 1048576};
   setrlimit(RLIMIT_NOFILE, &files);
   run_command(message);
+}
+
+static void run_file_request(const struct message *message) {
+  switch (message->kind) {
+    case KIND_READ_FILE: read_file(message);
+    case KIND_WRITE_FILE: write_file(message);
+    case KIND_STAT: stat_file(message);
+    case KIND_LIST: list_directory(message);
+    case KIND_MAKE_DIRECTORY: make_directory(message);
+    case KIND_REMOVE: remove_path(message);
+    case KIND_RENAME: rename_path(message);
+    case KIND_CHANGE: change_path(message);
+    case KIND_MAKE_LINK: make_link(message);
+    case KIND_PACK: pack_tree(message);
+    case KIND_UNPACK: unpack_tree(message);
+    default: _exit(70);
+  }
 }
 
 void report_error(const char *stage, int error, const char *text) {

@@ -22,12 +22,22 @@ struct child {
   int cgroup_fd;
 };
 
-// Forks a child that serves this request (EXEC, READ_FILE, WRITE_FILE, STAT, LIST). 0, or an errno with the stage.
+// Forks a child that serves this request (EXEC and all that concern files). 0, or an errno with the stage.
 int spawn(struct child *child, const struct message *message, const char **stage);
 
-// Run in the child; they write a report and end.
+// Run in the child; they write a report and end. Content goes through the pipes 0 and 1.
 _Noreturn void run_command(const struct message *message);
-_Noreturn void run_file_request(const struct message *message);
+_Noreturn void read_file(const struct message *message);
+_Noreturn void write_file(const struct message *message);
+_Noreturn void stat_file(const struct message *message);
+_Noreturn void list_directory(const struct message *message);
+_Noreturn void make_directory(const struct message *message);
+_Noreturn void remove_path(const struct message *message);
+_Noreturn void rename_path(const struct message *message);
+_Noreturn void change_path(const struct message *message);
+_Noreturn void make_link(const struct message *message);
+_Noreturn void pack_tree(const struct message *message);
+_Noreturn void unpack_tree(const struct message *message);
 _Noreturn void report_error(const char *stage, int error, const char *text);
 _Noreturn void report_done(const struct builder *fields);
 

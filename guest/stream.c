@@ -32,7 +32,7 @@ struct stream *stream_start(uint32_t id, const struct message *message, int *err
                             .control = child.control, .input_credit = WINDOW};
   stream->report.fd = stream->input.fd = stream->outputs[0].source.fd = stream->outputs[1].source.fd = -1;
   source_open(&stream->report, child.report);
-  stream->takes_input = message->kind == KIND_WRITE_FILE || (message->kind == KIND_EXEC && message->fields[TAG_STDIN].bytes[0] == 1);
+  stream->takes_input = takes_content(message->kind) || (message->kind == KIND_EXEC && message->fields[TAG_STDIN].bytes[0] == 1);
   if (child.input >= 0 && !stream->terminal) source_open(&stream->input, child.input);
   for (int i = 0; i < 2; i++) {
     stream->outputs[i].credit = WINDOW;
@@ -211,7 +211,7 @@ static void send_result(struct stream *stream, struct output *output) {
   // The last byte of a whole report is an end mark; a child that was killed wrote none.
   bool whole = stream->report_length > 0 && stream->report_bytes[stream->report_length - 1] == TAG_END;
   bool failed = whole && stream->report_bytes[0] == TAG_ERRNO;
-  bool reads = stream->kind == KIND_READ_FILE || stream->kind == KIND_LIST;
+  bool reads = gives_content(stream->kind);
   if (stream->kind == KIND_EXEC && !failed) {
     send_ends(stream, output);
     if (WIFSIGNALED(stream->status)) add_u8(&builder, TAG_EXIT_SIGNAL, (uint8_t)WTERMSIG(stream->status));
@@ -299,8 +299,8 @@ const char *stream_resize(struct stream *stream, uint16_t rows, uint16_t columns
 
 void stream_cancel(struct stream *stream) {
   stream->cancelled = true;
-  // A write ends by itself when its pipes close without the word that it is whole, and removes its file.
-  if (stream->kind == KIND_WRITE_FILE) {
+  // What writes ends by itself when its pipes close without the word that it is whole, and removes what it has made.
+  if (takes_content(stream->kind)) {
     if (!stream->input_closed) {
       stream->input_ended = false;
       close_input(stream);

@@ -4,11 +4,14 @@
 
 #include "frame.h"
 #include "message.h"
+#include "tree.h"
 #include "users.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct decoder decoder;
+
+static void take_tree(const uint8_t *bytes, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static struct message message;
@@ -37,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (arguments != message.arguments || copy[size - 1] != TAG_END) abort();
   }
   parse_sync(&message, copy, size);
+  take_tree(copy, size);
   char *text = malloc(size + 1);
   if (size > 0) memcpy(text, data, size);
   text[size] = 0;
@@ -46,4 +50,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   free(text);
   free(copy);
   return 0;
+}
+
+// Whatever is taken stays inside: a name is one name, its directory is open, and the totals hold.
+static void take_tree(const uint8_t *bytes, size_t length) {
+  static struct tree tree;
+  memset(&tree, 0, sizeof tree);
+  struct record record;
+  size_t size = 0;
+  const char *wrong = NULL;
+  for (size_t at = 0; at < length && record_next(bytes + at, length - at, &record, &size, &wrong) == RECORD_WHOLE; at += size) {
+    unsigned level = 0;
+    const char *name = NULL;
+    if (size == 0 || size > length - at) abort();
+    if (tree_take(&tree, &record, &level, &name) != NULL) break;
+    if (tree.levels > MAX_TREE_DEPTH || level > tree.levels) abort();
+    if (name != NULL && (strchr(name, '/') != NULL || strcmp(name, "..") == 0 || (name[0] == 0) != (tree.entries == 1))) abort();
+  }
 }

@@ -6,6 +6,7 @@
 #include "frame.h"
 #include "message.h"
 #include "output.h"
+#include "tree.h"
 #include "users.h"
 
 static int failures, checks;
@@ -30,18 +31,21 @@ struct bytes {
 static size_t run_vectors(const char *directory, const char *name);
 static void run_frame(const struct bytes *input, bool accept, char *keys);
 static void run_message(const struct bytes *input, bool accept, char *keys);
+static void run_tree(const struct bytes *input, bool accept, const char *keys);
 static struct bytes expand(const char *text);
 static void test_splits(void);
 static void test_lost(void);
 static void test_limits(void);
 static void test_output(void);
 static void test_users(void);
+static void test_tree_depth(void);
 
 int main(int count, char **arguments) {
   if (count != 2) return 2;
-  size_t vectors = run_vectors(arguments[1], "frames.txt") + run_vectors(arguments[1], "messages.txt");
+  size_t vectors = run_vectors(arguments[1], "frames.txt") + run_vectors(arguments[1], "messages.txt") + run_vectors(arguments[1], "trees.txt");
   where = "unit";
-  CHECK(vectors > 300);
+  CHECK(vectors > 600);
+  test_tree_depth();
   test_splits();
   test_lost();
   test_limits();
@@ -51,7 +55,7 @@ int main(int count, char **arguments) {
   return failures == 0 ? 0 : 1;
 }
 
-// The lines whose direction is "host": those are what this program decodes.
+// All lines but those whose direction is "guest": what this program decodes.
 static size_t run_vectors(const char *directory, const char *name) {
   char path[4096], *line = NULL;
   size_t size = 0, ran = 0;
@@ -66,11 +70,12 @@ static size_t run_vectors(const char *directory, const char *name) {
     if (line[0] == 0 || line[0] == '#') continue;
     char *rest = line, *title = strsep(&rest, " "), *direction = strsep(&rest, " "), *verdict = strsep(&rest, " "), *state = strsep(&rest, " "),
          *text = strsep(&rest, " ");
-    if (text == NULL || strcmp(direction, "host") != 0) continue;
+    if (text == NULL || strcmp(direction, "guest") == 0) continue;
     where = title;
     struct bytes input = expand(text);
     bool accept = strcmp(verdict, "accept") == 0;
     if (strcmp(state, "frame") == 0) run_frame(&input, accept, rest);
+    else if (strcmp(state, "tree") == 0) run_tree(&input, accept, rest);
     else run_message(&input, accept, rest);
     free(input.at);
     ran++;
@@ -130,7 +135,7 @@ static void run_frame(const struct bytes *input, bool accept, char *keys) {
 static uint8_t tag_named(const char *name, size_t length) {
   static const struct { const char *name; uint8_t tag; } tags[] = {
       {"VERSION_MIN", 1}, {"VERSION_MAX", 2}, {"NONCE", 4}, {"KIND", 8}, {"ARG", 0x10}, {"SHELL", 0x11}, {"ENV", 0x12}, {"CWD", 0x13}, {"USER", 0x14},
-      {"STDIN", 0x15}, {"TTY", 0x16}, {"PATH", 0x20}, {"OFFSET", 0x21}, {"LENGTH", 0x22}, {"MODE", 0x23}, {"FLAGS", 0x24}, {"VM_ID", 0x30},
+      {"STDIN", 0x15}, {"TTY", 0x16}, {"PATH", 0x20}, {"OFFSET", 0x21}, {"LENGTH", 0x22}, {"MODE", 0x23}, {"FLAGS", 0x24}, {"TO", 0x25}, {"UID", 0x26}, {"GID", 0x27}, {"MTIME", 0x28}, {"TARGET", 0x48}, {"VM_ID", 0x30},
       {"HOSTNAME", 0x31}, {"MACHINE_ID", 0x32}, {"CLOCK", 0x33}, {"ENTROPY", 0x34}};
   for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
     if (strlen(tags[i].name) == length && memcmp(tags[i].name, name, length) == 0) return tags[i].tag;
@@ -166,6 +171,35 @@ static void run_message(const struct bytes *input, bool accept, char *keys) {
     CHECK(found && field.length == wanted.length && memcmp(field.bytes, wanted.at, wanted.length) == 0);
     free(wanted.at);
   }
+}
+
+// As unpack.c takes it: only whole records, and nothing behind the END.
+static void run_tree(const struct bytes *input, bool accept, const char *keys) {
+  static struct tree tree;
+  char text[64];
+  size_t at = 0, size = 0;
+  const char *wrong = NULL;
+  memset(&tree, 0, sizeof tree);
+  while (!tree.is_over && wrong == NULL) {
+    struct record record;
+    unsigned level = 0;
+    const char *name = NULL;
+    // A record that is not all there is one that more is wanted of, at every length.
+    for (size_t have = 0; have < input->length - at && have < 70; have++) {
+      enum parsed part = record_next(input->at + at, have, &record, &size, &wrong);
+      if (part != RECORD_MORE) CHECK(part == RECORD_BAD || size <= have);
+    }
+    enum parsed parsed = record_next(input->at + at, input->length - at, &record, &size, &wrong);
+    if (parsed == RECORD_MORE) wrong = "broke off";
+    if (parsed != RECORD_WHOLE) break;
+    at += size;
+    wrong = tree_take(&tree, &record, &level, &name);
+  }
+  bool right = wrong == NULL && tree.is_over && at == input->length;
+  CHECK(right == accept);
+  if (!right) return;
+  CHECK(tree.entries == strtoull(value(keys, "entries=", text, sizeof text), NULL, 10));
+  CHECK(tree.content == strtoull(value(keys, "content=", text, sizeof text), NULL, 10));
 }
 
 static int digit(char c) { return c >= 'a' ? c - 'a' + 10 : c - '0'; }
@@ -296,4 +330,19 @@ static void test_users(void) {
   CHECK(find_user(&user, "ann:nope", passwd, group) != NULL);
   CHECK(find_user(&user, "4294967295", passwd, group) != NULL);
   CHECK(find_user(&user, "4294967296", passwd, group) != NULL);
+}
+
+// 1,024 levels pass, one more doesn't.
+static void test_tree_depth(void) {
+  static struct tree tree;
+  static uint8_t stat[STAT_BYTES], path[MAX_PATH_BYTES];
+  put_u32(stat, 0040755);
+  for (unsigned levels = 1; levels <= MAX_TREE_DEPTH + 1; levels++) {
+    unsigned level;
+    const char *name;
+    uint16_t length = (uint16_t)(levels == 1 ? 0 : 2 * levels - 3);
+    struct record record = {.type = RECORD_ENTRY, .path = path, .path_length = length, .stat = stat};
+    CHECK((tree_take(&tree, &record, &level, &name) == NULL) == (levels <= MAX_TREE_DEPTH));
+    memcpy(path + length, levels == 1 ? "d" : "/d", levels == 1 ? 1 : 2);
+  }
 }

@@ -4,9 +4,12 @@ import type { Duplex, Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
+import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
+import { packTree, unpackTree, type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
 import { u8, type Field, type Fields, type TagName } from "./message.js";
 import { Mux } from "./mux.js";
+import type { TreeEntry } from "./tree.js";
 import { exec, type ExecRequest, type GuestProcess } from "./process.js";
 
 /** How long a guest may take to answer what needs no work, milliseconds. Long, as an emulated guest on a busy host is slow. */
@@ -31,6 +34,16 @@ export interface Channel {
   writeFile(path: GuestPath, content: AsyncIterable<Uint8Array> | Uint8Array, options?: WriteFileOptions): Promise<void>;
   stat(path: GuestPath, options?: { follow?: boolean; signal?: AbortSignal }): Promise<GuestStat>;
   list(path: GuestPath, options?: { signal?: AbortSignal }): Promise<GuestEntry[]>;
+  makeDirectory(path: GuestPath, options?: MakeDirectoryOptions): Promise<void>;
+  remove(path: GuestPath, options?: RemoveOptions): Promise<void>;
+  rename(from: GuestPath, to: GuestPath, options?: { exclusive?: boolean; signal?: AbortSignal }): Promise<void>;
+  /** Mode, owner and time of what is there. */
+  change(path: GuestPath, change: Change, options?: { signal?: AbortSignal }): Promise<void>;
+  makeLink(path: GuestPath, target: GuestPath, options?: { hard?: boolean; signal?: AbortSignal }): Promise<void>;
+  /** A tree of files out of the guest, as a stream of entries. Throws what the start of it throws. */
+  packTree(path: GuestPath, options?: PackOptions): PackedTree;
+  /** A tree of files into the guest. */
+  unpackTree(path: GuestPath, entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>, options?: UnpackOptions): Promise<{ entries: number }>;
   /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
   identify(identity: Identity): Promise<{ clockNs: bigint }>;
   /** Sets the guest's clock to the host's. */
@@ -65,6 +78,13 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     writeFile: (path, content, writeOptions) => writeFile(mux, path, content, writeOptions),
     stat: (path, statOptions) => stat(mux, path, statOptions),
     list: (path, listOptions) => list(mux, path, listOptions),
+    makeDirectory: (path, makeOptions) => makeDirectory(mux, path, makeOptions),
+    remove: (path, removeOptions) => remove(mux, path, removeOptions),
+    rename: (from, to, renameOptions) => rename(mux, from, to, renameOptions),
+    change: (path, what, changeOptions) => change(mux, path, what, changeOptions),
+    makeLink: (path, target, linkOptions) => makeLink(mux, path, target, linkOptions),
+    packTree: (path, packOptions) => packTree(mux, path, packOptions),
+    unpackTree: (path, entries, unpackOptions) => unpackTree(mux, path, entries, unpackOptions),
     identify: async ({ vmId, hostname, machineId }) =>
       clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),

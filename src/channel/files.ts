@@ -4,7 +4,7 @@ import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { cancelled, checkSignal } from "../base/deadline.js";
 import { violation } from "./codec.js";
-import { STAT_BYTES, invalid, u32, u64, u8, type Field } from "./message.js";
+import { STAT_BYTES, invalid, u32, u64, u8, type Field, type TagName } from "./message.js";
 import type { Mux } from "./mux.js";
 import type { GuestStream, StreamResult } from "./stream.js";
 import { answerOf, failureError } from "./answer.js";
@@ -61,27 +61,28 @@ export function readFile(mux: Mux, path: GuestPath, options: ReadFileOptions = {
   const fields: Field[] = [["KIND", u8(2)], ["PATH", pathBytes(path)]];
   if (options.offset !== undefined) fields.push(["OFFSET", u64(size("offset", options.offset))]);
   if (options.length !== undefined) fields.push(["LENGTH", u64(size("length", options.length))]);
-  return outputOf(mux, fields, `read ${path.toString()}`, options.signal);
+  return outputOf(mux, fields, `read ${path.toString()}`, options.signal).outputs[0]!.readable;
 }
 
 export async function writeFile(mux: Mux, path: GuestPath, content: AsyncIterable<Uint8Array> | Uint8Array, options: WriteFileOptions = {}): Promise<void> {
   checkSignal(options.signal);
   const fields: Field[] = [["KIND", u8(3)], ["PATH", pathBytes(path)]];
-  if (options.mode !== undefined) {
-    if (!Number.isInteger(options.mode) || options.mode < 0 || options.mode > 0o7777) throw invalid(`The mode is ${options.mode}; 0 to 0o7777 are possible.`);
-    fields.push(["MODE", u32(options.mode)]);
-  }
+  if (options.mode !== undefined) fields.push(["MODE", modeBytes(options.mode)]);
   fields.push(["FLAGS", u32((options.append ? 1 : 0) | (options.makeParents ? 2 : 0) | (options.exclusive ? 4 : 0))]);
   const stream = mux.open(fields, { result: [], input: true });
+  await writeContent(stream, content instanceof Uint8Array ? [content] : content, (sent) => answerOf(stream, `write ${path.toString()}`, options.signal, sent));
+}
+
+/** Sends `content` until `answer`, which is given the sending as the work beside it, has settled: a result before the end is a failure, and then the rest is of no use. */
+export async function writeContent<T>(stream: GuestStream, content: Iterable<Uint8Array> | AsyncIterable<Uint8Array>, answer: (sent: Promise<void>) => Promise<T>): Promise<T> {
   const stop = new AbortController();
-  const sent = send(stream, content instanceof Uint8Array ? [content] : content, stop.signal).catch((error: unknown) => {
+  const sent = send(stream, content, stop.signal).catch((error: unknown) => {
     // The content itself broke: nothing of it may be left in the guest.
     stream.cancel();
     throw error;
   });
   try {
-    // A result before the end of the content is a failure, and then the rest of it is of no use.
-    await answerOf(stream, `write ${path.toString()}`, options.signal, sent);
+    return await answer(sent);
   } finally {
     stop.abort();
   }
@@ -103,10 +104,10 @@ export async function stat(mux: Mux, path: GuestPath, options: { follow?: boolea
 /** Unsorted, without `.` and `..`. INVALID_STATE above MAX_LISTING bytes. */
 export async function list(mux: Mux, path: GuestPath, options: { signal?: AbortSignal } = {}): Promise<GuestEntry[]> {
   checkSignal(options.signal);
-  const output = outputOf(mux, [["KIND", u8(5)], ["PATH", pathBytes(path)]], `list ${path.toString()}`, options.signal);
+  const { readable } = outputOf(mux, [["KIND", u8(5)], ["PATH", pathBytes(path)]], `list ${path.toString()}`, options.signal).outputs[0]!;
   const parts: Buffer[] = [];
   let total = 0;
-  for await (const part of output as AsyncIterable<Buffer>) {
+  for await (const part of readable as AsyncIterable<Buffer>) {
     total += part.length;
     if (total > MAX_LISTING) throw new PyroError("INVALID_STATE", `The listing of ${path.toString()} is over ${MAX_LISTING} bytes (MAX_LISTING) long.`);
     parts.push(part);
@@ -133,7 +134,8 @@ export function parseListing(bytes: Buffer): GuestEntry[] {
 
 const types: Readonly<Record<number, FileType>> = { 0o1: "fifo", 0o2: "character", 0o4: "directory", 0o6: "block", 0o10: "file", 0o12: "link", 0o14: "socket" };
 
-function parseStat(bytes: Buffer): GuestStat {
+/** Throws PROTOCOL. */
+export function parseStat(bytes: Buffer): GuestStat {
   const mode = bytes.readUInt32LE(0);
   const nanoseconds = bytes.readUInt32LE(32);
   if (nanoseconds > 999_999_999) throw violation(`STAT with ${nanoseconds} nanoseconds`);
@@ -150,15 +152,16 @@ function parseStat(bytes: Buffer): GuestStat {
   };
 }
 
-function outputOf(mux: Mux, fields: Field[], what: string, signal: AbortSignal | undefined): Readable {
-  const stream: GuestStream = mux.open(fields, { result: ["BYTES_1"], outputs: 1, onOutputAbandoned: () => stream.cancel(), outputError: (result) => failureOf(result, what) });
+/** A request whose answer is content; `what` finishes "The guest could not …". */
+export function outputOf(mux: Mux, fields: Field[], what: string, signal: AbortSignal | undefined, result: readonly TagName[] = ["BYTES_1"]): GuestStream {
+  const stream: GuestStream = mux.open(fields, { result, outputs: 1, onOutputAbandoned: () => stream.cancel(), outputError: (end) => failureOf(end, what) });
   const output = stream.outputs[0]!.readable;
   if (signal !== undefined) {
     const onAbort = () => output.destroy(cancelled(signal));
     signal.addEventListener("abort", onAbort, { once: true });
     output.once("close", () => signal.removeEventListener("abort", onAbort));
   }
-  return output;
+  return stream;
 }
 
 function failureOf(result: StreamResult, what: string): PyroError | undefined {
@@ -189,7 +192,12 @@ function room(writable: Writable, stop: AbortSignal): Promise<void> {
   });
 }
 
-function pathBytes(path: GuestPath): Buffer {
+export function modeBytes(mode: number): Buffer {
+  if (!Number.isInteger(mode) || mode < 0 || mode > 0o7777) throw invalid(`The mode is ${mode}; 0 to 0o7777 are possible.`);
+  return u32(mode);
+}
+
+export function pathBytes(path: GuestPath): Buffer {
   return typeof path === "string" ? Buffer.from(path) : path;
 }
 

@@ -4,3 +4,6 @@ export { type ConnectOptions, type Hello } from "./connect.js";
 export { type ExecOutcome, type ExecRequest, type GuestProcess, type SignalScope } from "./process.js";
 export { type Failure } from "./stream.js";
 export { MAX_LISTING, type FileType, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
+export { type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
+export { type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
+export { MAX_TREE_DEPTH, MAX_TREE_ENTRIES, isHole, type TreeEntry, type TreeEntryType, type TreeTotals } from "./tree.js";

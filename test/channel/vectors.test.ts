@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { FrameDecoder, FrameType, encodeFrame, guestFrames, hostFrames, type Frame } from "../../src/channel/codec.js";
 import { HelloSearch } from "../../src/channel/connect.js";
 import type { Channel } from "../../src/channel/index.js";
+import { readTree } from "../../src/channel/tree-reader.js";
 import { encodeMessage, u32, type Field, type TagName } from "../../src/channel/message.js";
 import { connected, settled } from "./fake-guest.js";
 
@@ -67,6 +68,34 @@ test("sequences of the guest's frames are taken and refused as the vectors say, 
   }
 });
 
+test("trees are read as the vectors say, in one piece and in pieces of 7 bytes", async () => {
+  const all = vectors("trees");
+  expect(all.length).toBeGreaterThan(50);
+  for (const vector of all) {
+    for (const step of [vector.bytes.length, 7]) {
+      const read = readTree(pieces(vector.bytes, step));
+      const outcome = await totalsOf(read);
+      const { entries, content } = Object.fromEntries(vector.meaning);
+      expect([vector.name, outcome]).toEqual([vector.name, vector.accept ? [Number(entries), BigInt(content!)] : "PROTOCOL"]);
+    }
+  }
+});
+
+async function* pieces(bytes: Buffer, step: number): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; at += step) yield bytes.subarray(at, at + step);
+}
+
+async function totalsOf(read: ReturnType<typeof readTree>): Promise<unknown> {
+  try {
+    for (;;) {
+      const next = await read.next();
+      if (next.done === true) return [next.value.entries, next.value.contentBytes];
+    }
+  } catch (error) {
+    return (error as { code?: string }).code;
+  }
+}
+
 async function takes(what: string, message: Buffer): Promise<boolean> {
   if (what === "HELLO") return new HelloSearch(Buffer.from(Array.from({ length: 16 }, (_, i) => i)), true).push(encodeFrame(FrameType.HELLO, 0, message)) !== undefined;
   const { guest, channel } = await connected();
@@ -75,10 +104,10 @@ async function takes(what: string, message: Buffer): Promise<boolean> {
     const end = await endOf(channel);
     return end?.message.startsWith("The guest ended the channel") === true;
   }
-  ask(channel, { RESULT_EXEC: "exec", RESULT_READ_FILE: "read", RESULT_WRITE_FILE: "write-ended", RESULT_STAT: "stat", RESULT_CLOCK: "clock", RESULT_PING: "ping", RESULT_FAILED: "exec" }[what]!);
+  ask(channel, { RESULT_EXEC: "exec", RESULT_READ_FILE: "read", RESULT_WRITE_FILE: "write-ended", RESULT_STAT: "stat", RESULT_CLOCK: "clock", RESULT_PING: "ping", RESULT_PACK: "pack", RESULT_UNPACK: "unpack", RESULT_FAILED: "exec" }[what]!);
   await settled();
   if (what === "RESULT_EXEC") for (const [type, payload] of [[FrameType.STARTED, u32(1)], [FrameType.END_1], [FrameType.END_2]] as const) guest.send(type, 1, payload);
-  if (what === "RESULT_READ_FILE") guest.send(FrameType.END_1, 1);
+  if (what === "RESULT_READ_FILE" || what === "RESULT_PACK") guest.send(FrameType.END_1, 1);
   guest.send(FrameType.RESULT, 1, message);
   return (await endOf(channel))?.code === "CANCELLED";
 }
@@ -88,6 +117,8 @@ function ask(channel: Channel, request: string): void {
   if (request === "read") channel.readFile("/a");
   if (request === "write-ended") channel.writeFile("/a", Buffer.of()).catch(() => {});
   if (request === "write") channel.writeFile("/a", never()).catch(() => {});
+  if (request === "pack") channel.packTree("/a");
+  if (request === "unpack") channel.unpackTree("/a", [{ path: Buffer.of(), type: "directory", mode: 0, uid: 0, gid: 0, mtimeNs: 0n, sizeBytes: 0n }]).catch(() => {});
   if (request === "stat") channel.stat("/a").catch(() => {});
   if (request === "clock") channel.setClock().catch(() => {});
   if (request === "ping") channel.ping().catch(() => {});
