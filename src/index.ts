@@ -1,11 +1,19 @@
-export { Pyro, Vm, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
+export { GuestFiles, Pyro, Vm, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
 export { PyroError, errorCodes, type ErrorCode } from "./base/error.js";
 export type {
+  Change,
   Command,
+  CopyOptions,
+  CopyProgress,
+  CopyResult,
   CreateRequest,
   Environment,
   EnvironmentDetails,
   ExecResult,
+  FileType,
+  GuestEntry,
+  GuestPath,
+  GuestStat,
   NetworkInfo,
   OpenRequest,
   Phase,

@@ -27,6 +27,7 @@ const commands: Record<string, { summary: string; load: () => Promise<CommandMod
   run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
+  cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
 };
 
@@ -170,7 +171,7 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
   return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
 }
 
-const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--help", "--version"];
+const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--archive", "--parents", "--help", "--version"];
 const subcommands: Record<string, readonly string[]> = {
   env: ["list", "pull", "warm", "inspect", "prune"],
   vm: ["create", "start", "exec", "stop", "delete", "status", "list", "logs", "network", "reap"],

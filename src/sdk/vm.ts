@@ -1,5 +1,7 @@
 import type { Readable, Writable } from "node:stream";
-import { execInVm, limits, spawnInVm, type Command, type ExecResult, type OpenedVm, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
+import { copyIn, copyOut, execInVm, limits, spawnInVm, type Command, type CopyOptions, type CopyResult, type ExecResult, type OpenedVm, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
+
+import { GuestFiles } from "./files.js";
 
 export interface VmExecOptions {
   /** 1 to 86,400; default 30. Then the command is killed with all it started. */
@@ -26,10 +28,13 @@ export interface VmExecOptions {
  */
 export class Vm implements AsyncDisposable {
   readonly #vm: OpenedVm;
+  /** The guest's files, one by one. */
+  readonly files: GuestFiles;
 
   /** Use `Pyro.openVm` or `Pyro.connectVm`. */
   constructor(vm: OpenedVm) {
     this.#vm = vm;
+    this.files = new GuestFiles(vm);
   }
 
   get vmId(): string {
@@ -55,6 +60,22 @@ export class Vm implements AsyncDisposable {
   spawn(command: Command, options: Omit<SpawnRequest, "command"> & { signal?: AbortSignal } = {}): SpawnedProcess {
     const { signal, ...rest } = options;
     return spawnInVm(this.#vm, { command, ...rest }, signal);
+  }
+
+  /**
+   * Copies a file or a directory with all in it from the host into the guest, modes, times, links and hard links kept. Whole or not there, unless `replace`.
+   * A `destination` that is a directory gets it inside. Throws NOT_FOUND, EXISTS, DENIED, INVALID_STATE, GUEST_LOST, CANCELLED.
+   */
+  async copyIn(source: string, destination: string, options: CopyOptions = {}): Promise<CopyResult> {
+    return copyIn(this.#vm, source, destination, options);
+  }
+
+  /**
+   * Copies a file or a directory with all in it out of the guest. Nothing of the guest's is followed on the host; all belongs to the caller, unless `archive`. Whole or not there.
+   * Throws NOT_FOUND, EXISTS, DENIED, DISK_FULL, PROTOCOL, GUEST_LOST, CANCELLED.
+   */
+  async copyOut(source: string, destination: string, options: CopyOptions = {}): Promise<CopyResult> {
+    return copyOut(this.#vm, source, destination, options);
   }
 
   /** Ends a VM of this process; lets go of a shared one, and ends what was begun here. Safe to call again. */
