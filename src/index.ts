@@ -1,5 +1,5 @@
-export { GuestFiles, Pyro, Vm, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
-export { PyroError, errorCodes, type ErrorCode } from "./base/error.js";
+export { GuestFiles, Pyro, Vm, type Abortable, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
+export { PyroError, errorCodes, type ErrorCode, type PyroErrorOptions } from "./base/error.js";
 export type {
   Change,
   Command,
@@ -18,10 +18,15 @@ export type {
   OpenRequest,
   Phase,
   ProcessExit,
+  PullPhase,
   PullProgress,
+  RunRequest,
+  SignalScope,
   SpawnedProcess,
   SpawnRequest,
+  Surroundings,
   Vm as VmRecord,
+  VmState,
   WarmRequest,
   WarmResult,
 } from "./core/index.js";

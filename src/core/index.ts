@@ -1,11 +1,11 @@
 /** What faces may use. */
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
 export type { Command } from "./command.js";
-export type { ExecResult } from "./exec.js";
+export type { ExecResult, Surroundings } from "./exec.js";
 export { execInVm, type ExecOptions } from "./exec.js";
 export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
 export { readWhole } from "./files.js";
-export type { Change, FileType, GuestEntry, GuestPath, GuestStat } from "../channel/index.js";
+export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";
 export { copyIn, copyOut, type CopyOptions, type CopyResult } from "./copy/copy.js";
 export type { CopyProgress } from "./copy/progress.js";
 export * from "./vms/index.js";
@@ -19,5 +19,6 @@ export {
   inspectEnvironment,
   type Environment,
   type EnvironmentDetails,
+  type PullPhase,
   type PullProgress,
 } from "../environments/index.js";

@@ -1,7 +1,8 @@
 import type { Readable } from "node:stream";
 import { readWhole, type Change, type GuestEntry, type GuestPath, type GuestStat, type OpenedVm } from "../core/index.js";
 
-interface Abortable {
+/** What can be broken off: rejects with CANCELLED then. */
+export interface Abortable {
   signal?: AbortSignal;
 }
 
@@ -9,9 +10,13 @@ interface Abortable {
 export class GuestFiles {
   readonly #vm: OpenedVm;
 
-  /** Use `Vm.files`. */
-  constructor(vm: OpenedVm) {
+  private constructor(vm: OpenedVm) {
     this.#vm = vm;
+  }
+
+  /** @internal What `Vm.files` is. */
+  static of(vm: OpenedVm): GuestFiles {
+    return new GuestFiles(vm);
   }
 
   /** The whole file; INVALID_STATE above `maxBytes` (default 64 MiB). */

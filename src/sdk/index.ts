@@ -1,3 +1,3 @@
 export { Pyro, type ExecVmOptions, type PullOptions, type RunInVmOptions } from "./pyro.js";
-export { GuestFiles } from "./files.js";
+export { GuestFiles, type Abortable } from "./files.js";
 export { Vm, type VmExecOptions } from "./vm.js";

@@ -101,12 +101,12 @@ export class Pyro {
    */
   async openVm(options: OpenRequest & { signal?: AbortSignal; onPhase?: (phase: Phase) => void }): Promise<Vm> {
     const { signal, onPhase, ...request } = options;
-    return new Vm(await openVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }) }));
+    return Vm.of(await openVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }) }));
   }
 
   /** A VM that was created and started, by whichever process, to use many times. Throws NOT_FOUND, INVALID_STATE, GUEST_LOST, CANCELLED. */
   async connectVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<Vm> {
-    return new Vm(await attachVm(vmId, options));
+    return Vm.of(await attachVm(vmId, options));
   }
 
   /** The record of a VM that outlives this process; nothing runs yet. Throws INVALID_ARGUMENT, NOT_FOUND, CANCELLED. */

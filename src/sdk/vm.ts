@@ -31,10 +31,14 @@ export class Vm implements AsyncDisposable {
   /** The guest's files, one by one. */
   readonly files: GuestFiles;
 
-  /** Use `Pyro.openVm` or `Pyro.connectVm`. */
-  constructor(vm: OpenedVm) {
+  private constructor(vm: OpenedVm) {
     this.#vm = vm;
-    this.files = new GuestFiles(vm);
+    this.files = GuestFiles.of(vm);
+  }
+
+  /** @internal What `Pyro.openVm` and `Pyro.connectVm` give. */
+  static of(vm: OpenedVm): Vm {
+    return new Vm(vm);
   }
 
   get vmId(): string {

@@ -8,3 +8,4 @@ export { listVms, networkInfoVm, statusVm, vmLogs, type NetworkInfo } from "./st
 export { attachVm, openVm, type OpenedVm, type OpenRequest } from "./open.js";
 export { reapExpired } from "./reap.js";
 export type { Vm } from "./record.js";
+export type { VmState } from "./lifecycle.js";

@@ -1,8 +1,7 @@
 /** What can happen to a VM that has a record, in which state, and what it is then. Pure: the one table that everything else asks. */
 import { PyroError } from "../../base/error.js";
 
-export const vmStates = ["created", "started", "stopped", "failed"] as const;
-export type VmState = (typeof vmStates)[number];
+export type VmState = "created" | "started" | "stopped" | "failed";
 
 export const vmEvents = ["start", "startFailed", "use", "stop", "delete", "poweredOff", "died", "ownerGone", "expired"] as const;
 /**
@@ -71,3 +70,5 @@ export function next(vmId: string, state: VmState, event: VmEvent, why?: string)
   if (typeof cell === "string") return cell;
   throw new PyroError("INVALID_STATE", `The VM ${vmId} ${cell.refused}${why === undefined || state !== "failed" ? "" : `: ${why}`}.`, { hint: cell.hint(vmId) });
 }
+
+export const vmStates: readonly VmState[] = Object.keys(lifecycle) as VmState[];
