@@ -40,6 +40,13 @@
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
+#define MAX_JOBS 64u
+#define MAX_JOB_NAME 64u
+#define MAX_JOB_COMMAND 256u
+#define MAX_JOB_RECORD (1u + MAX_JOB_NAME + 2u + MAX_JOB_COMMAND + 38u)
+// Kept of each of a job's outputs, allocated as it comes.
+#define JOB_RING_BYTES 262144u
+
 // Levels that REMOVE goes down; each costs 16 bytes.
 #define MAX_REMOVE_DEPTH 1048576u
 
