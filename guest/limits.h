@@ -40,6 +40,12 @@
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
+// Processes and threads of all commands together, by the memory: half of what the kernel allows in all (8 a MiB), so that this program can always start
+// another, and never so many that there are no numbers left for them.
+#define PROCESSES_PER_MIB 4u
+#define LEAST_PROCESSES 256u
+#define MOST_PROCESSES 16384u
+
 #define MAX_JOBS 64u
 #define MAX_JOB_NAME 64u
 #define MAX_JOB_COMMAND 256u

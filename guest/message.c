@@ -66,7 +66,7 @@ static const struct {
     [KIND_REMOVE] = {remove_rules, 1},     [KIND_RENAME] = {rename_rules, 1},  [KIND_CHANGE] = {change_rules, 1},
     [KIND_MAKE_LINK] = {make_link_rules, 1}, [KIND_PACK] = {pack_rules, 0},    [KIND_UNPACK] = {unpack_rules, 7},
     [KIND_JOBS] = {no_rules, 0},           [KIND_ATTACH] = {job_rules, 0},     [KIND_KILL_JOB] = {kill_job_rules, 0},
-    [KIND_FORGET_JOB] = {job_rules, 0},
+    [KIND_FORGET_JOB] = {job_rules, 0},    [KIND_STATS] = {no_rules, 0},
 };
 
 static const char *parse_fields(struct message *message, const struct rule *rules, size_t at, uint32_t fields);

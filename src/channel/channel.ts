@@ -6,6 +6,7 @@ import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
 import { attachJob, forgetJobFields, jobsOf, killJobFields, startJob, type AttachedJob, type JobRecord, type JobRequest } from "./jobs.js";
+import { statsFields, statsOf, statsResult, type GuestStats } from "./stats.js";
 import { packTree, unpackTree, type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
 import { u8, type Field, type Fields, type TagName } from "./message.js";
@@ -53,6 +54,8 @@ export interface Channel {
   killJob(name: string, signal: number, scope: SignalScope): Promise<void>;
   /** Of a job that has ended. Rejects with NOT_FOUND, or INVALID_STATE while it runs. */
   forgetJob(name: string): Promise<void>;
+  /** How the guest is, in its own words. */
+  stats(): Promise<GuestStats>;
   /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
   identify(identity: Identity): Promise<{ clockNs: bigint }>;
   /** Sets the guest's clock to the host's. */
@@ -99,6 +102,7 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     attachJob: (name) => attachJob(mux, name),
     killJob: async (name, signal, scope) => void (await ask(`signal the job ${name}`, killJobFields(name, signal, scope))),
     forgetJob: async (name) => void (await ask(`forget the job ${name}`, forgetJobFields(name))),
+    stats: async () => statsOf(await ask("tell how it is", statsFields, statsResult)),
     identify: async ({ vmId, hostname, machineId }) =>
       clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),

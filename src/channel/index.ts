@@ -8,3 +8,4 @@ export { type Change, type MakeDirectoryOptions, type RemoveOptions } from "./en
 export { type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 export { MAX_TREE_DEPTH, MAX_TREE_ENTRIES, isHole, type TreeEntry, type TreeEntryType, type TreeTotals } from "./tree.js";
 export { JOB_RING_BYTES, MAX_JOBS, type AttachedJob, type JobOutcome, type JobRecord, type JobRequest } from "./jobs.js";
+export { type GuestStats } from "./stats.js";

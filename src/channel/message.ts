@@ -11,6 +11,7 @@ export const Tag = {
   VM_ID: 0x30, HOSTNAME: 0x31, MACHINE_ID: 0x32, CLOCK: 0x33, ENTROPY: 0x34,
   ERRNO: 0x40, STAGE: 0x41, EXIT_CODE: 0x42, EXIT_SIGNAL: 0x43, DURATION: 0x44, BYTES_1: 0x45, BYTES_2: 0x46, STAT: 0x47, TARGET: 0x48,
   DROPPED_1: 0x49, DROPPED_2: 0x4a, ENTRIES: 0x4b, SKIPPED: 0x4c, JOB_LIST: 0x4d,
+  MEMORY_TOTAL: 0x50, MEMORY_AVAILABLE: 0x51, DISK_TOTAL: 0x52, DISK_FREE: 0x53, CPU_TIME: 0x54, PROCESSES: 0x55,
 } as const;
 
 export type TagName = keyof typeof Tag;
@@ -32,6 +33,7 @@ const shapes: Readonly<Record<TagName, Shape>> = {
   ERRNO: [4, 4], STAGE: [1, 32, "text"], EXIT_CODE: [1, 1], EXIT_SIGNAL: [1, 1], DURATION: [8, 8], BYTES_1: [8, 8], BYTES_2: [8, 8],
   STAT: [STAT_BYTES, STAT_BYTES], TARGET: [0, 4095, "text"], DROPPED_1: [8, 8], DROPPED_2: [8, 8], ENTRIES: [8, 8], SKIPPED: [8, 8],
   JOB_LIST: [0, 23_104],
+  MEMORY_TOTAL: [8, 8], MEMORY_AVAILABLE: [8, 8], DISK_TOTAL: [8, 8], DISK_FREE: [8, 8], CPU_TIME: [8, 8], PROCESSES: [4, 4],
 };
 
 const names = new Map<number, TagName>(Object.entries(Tag).map(([name, tag]) => [tag, name as TagName]));

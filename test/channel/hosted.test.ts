@@ -61,6 +61,9 @@ real(`files: write, read, stat, list${missing}`, async () => {
   expect((await channel.list(join(directory, "a"))).map(({ name }) => name.toString())).toEqual(["b"]);
   await expect(channel.stat("/no/such")).rejects.toMatchObject({ code: "NOT_FOUND" });
   expect(await channel.ping()).toBeGreaterThan(0);
+  const stats = await channel.stats();
+  expect(stats.memoryTotalBytes).toBeGreaterThan(stats.memoryAvailableBytes);
+  expect(stats.diskTotalBytes).toBeGreaterThan(stats.diskFreeBytes);
 });
 
 real(`directories, names, owners, times and links${missing}`, async () => {
