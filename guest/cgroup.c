@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "limits.h"
@@ -13,13 +15,33 @@ static int root_fd = -1;
 static uint32_t last;
 static uint32_t lingering[MAX_LINGERING], lingering_count, sweep_at;
 
+static void limit_processes(int mount);
+static void write_text(int directory, const char *file, const char *text);
+
 void cgroups_open(const char *path) {
   int mount = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (mount < 0) fatal("open %s", path);
   if (mkdirat(mount, "pyro", 0755) != 0 && errno != EEXIST) fatal("mkdir %s/pyro", path);
   root_fd = openat(mount, "pyro", O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (root_fd < 0) fatal("open %s/pyro", path);
+  limit_processes(mount);
   close(mount);
+}
+
+static void limit_processes(int mount) {
+  struct sysinfo info;
+  char text[24];
+  if (sysinfo(&info) != 0) fatal("sysinfo");
+  uint64_t most = (uint64_t)info.totalram * info.mem_unit / 1048576 * PROCESSES_PER_MIB;
+  snprintf(text, sizeof text, "%u", most < LEAST_PROCESSES ? LEAST_PROCESSES : most > MOST_PROCESSES ? MOST_PROCESSES : (unsigned)most);
+  write_text(mount, "cgroup.subtree_control", "+pids");
+  write_text(root_fd, "pids.max", text);
+}
+
+static void write_text(int directory, const char *file, const char *text) {
+  int fd = openat(directory, file, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, text, strlen(text)) < 0) fatal("write %s to %s", text, file);
+  close(fd);
 }
 
 uint32_t cgroup_make(int *fd) {

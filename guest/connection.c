@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "identity.h"
+#include "jobs.h"
 #include "message.h"
 
 #ifndef PYRO_VERSION
@@ -26,6 +27,7 @@ static void request(struct connection *connection, uint32_t id, const uint8_t *b
 static void answer(struct connection *connection, uint32_t id, const struct message *message);
 static void fail(struct connection *connection, uint32_t id, const char *stage, int error);
 static void identify(struct connection *connection, uint32_t id, const struct message *message);
+static void answer_about_jobs(struct connection *connection, uint32_t id, const struct message *message);
 static void start(struct connection *connection, uint32_t id, const struct message *message);
 static const char *stream_frame(struct stream *stream, const struct frame *frame);
 static void fault(struct connection *connection, const char *why);
@@ -245,6 +247,9 @@ static void request(struct connection *connection, uint32_t id, const uint8_t *b
     case KIND_POWER_OFF:
       power_off_wanted = true;
       break;
+    case KIND_JOBS:
+    case KIND_KILL_JOB:
+    case KIND_FORGET_JOB: answer_about_jobs(connection, id, &message); return;
     default: start(connection, id, &message); return;
   }
   if (error != 0) fail(connection, id, message.kind == KIND_CLOCK ? "clock" : "entropy", error);
@@ -282,6 +287,19 @@ static void identify(struct connection *connection, uint32_t id, const struct me
   if (error == 0) stage = "machine-id", error = set_machine_id(fields[TAG_MACHINE_ID].bytes);
   if (error != 0) fail(connection, id, stage, error);
   else answer(connection, id, message);
+}
+
+static void answer_about_jobs(struct connection *connection, uint32_t id, const struct message *message) {
+  static uint8_t bytes[MAX_JOBS * MAX_JOB_RECORD + 16];
+  struct builder builder = {.bytes = bytes, .capacity = sizeof bytes};
+  const char *stage;
+  int error = jobs_answer(message, &builder, &stage);
+  if (error != 0) {
+    fail(connection, id, stage, error);
+    return;
+  }
+  add_end(&builder);
+  output_frame(&connection->output, FRAME_RESULT, id, builder.bytes, builder.length);
 }
 
 static void start(struct connection *connection, uint32_t id, const struct message *message) {

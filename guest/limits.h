@@ -40,6 +40,19 @@
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
+// Processes and threads of all commands together, by the memory: half of what the kernel allows in all (8 a MiB), so that this program can always start
+// another, and never so many that there are no numbers left for them.
+#define PROCESSES_PER_MIB 4u
+#define LEAST_PROCESSES 256u
+#define MOST_PROCESSES 16384u
+
+#define MAX_JOBS 64u
+#define MAX_JOB_NAME 64u
+#define MAX_JOB_COMMAND 256u
+#define MAX_JOB_RECORD (1u + MAX_JOB_NAME + 2u + MAX_JOB_COMMAND + 38u)
+// Kept of each of a job's outputs, allocated as it comes.
+#define JOB_RING_BYTES 262144u
+
 // Levels that REMOVE goes down; each costs 16 bytes.
 #define MAX_REMOVE_DEPTH 1048576u
 

@@ -16,7 +16,9 @@ static const struct {
     [TAG_ARG] = {0, 131071, SHAPE_TEXT},          [TAG_SHELL] = {1, 131071, SHAPE_TEXT},
     [TAG_ENV] = {2, 131071, SHAPE_ENV},           [TAG_CWD] = {1, 4095, SHAPE_TEXT},
     [TAG_USER] = {1, 255, SHAPE_TEXT},            [TAG_STDIN] = {1, 1, SHAPE_BYTES},
-    [TAG_TTY] = {4, 4, SHAPE_BYTES},              [TAG_PATH] = {1, 4095, SHAPE_TEXT},
+    [TAG_TTY] = {4, 4, SHAPE_BYTES},              [TAG_JOB] = {1, MAX_JOB_NAME, SHAPE_NAME},
+    [TAG_SIGNAL] = {1, 1, SHAPE_BYTES},           [TAG_SCOPE] = {1, 1, SHAPE_BYTES},
+    [TAG_PATH] = {1, 4095, SHAPE_TEXT},
     [TAG_OFFSET] = {8, 8, SHAPE_BYTES},           [TAG_LENGTH] = {8, 8, SHAPE_BYTES},
     [TAG_MODE] = {4, 4, SHAPE_BYTES},             [TAG_FLAGS] = {4, 4, SHAPE_BYTES},
     [TAG_TO] = {1, 4095, SHAPE_TEXT},             [TAG_UID] = {4, 4, SHAPE_BYTES},
@@ -33,7 +35,7 @@ struct rule {
 
 static const struct rule sync_rules[] = {{TAG_VERSION_MIN, MUST}, {TAG_VERSION_MAX, MUST}, {TAG_NONCE, MUST}, {0, 0}};
 static const struct rule exec_rules[] = {{TAG_ARG, MANY},  {TAG_SHELL, MAY},  {TAG_ENV, MANY}, {TAG_CWD, MAY},
-                                         {TAG_USER, MAY}, {TAG_STDIN, MUST}, {TAG_TTY, MAY},  {0, 0}};
+                                         {TAG_USER, MAY}, {TAG_STDIN, MUST}, {TAG_TTY, MAY},  {TAG_JOB, MAY}, {0, 0}};
 static const struct rule read_rules[] = {{TAG_PATH, MUST}, {TAG_OFFSET, MAY}, {TAG_LENGTH, MAY}, {0, 0}};
 static const struct rule write_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule stat_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
@@ -49,6 +51,8 @@ static const struct rule change_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {T
 static const struct rule make_link_rules[] = {{TAG_PATH, MUST}, {TAG_TARGET, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule pack_rules[] = {{TAG_PATH, MUST}, {0, 0}};
 static const struct rule unpack_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
+static const struct rule job_rules[] = {{TAG_JOB, MUST}, {0, 0}};
+static const struct rule kill_job_rules[] = {{TAG_JOB, MUST}, {TAG_SIGNAL, MUST}, {TAG_SCOPE, MUST}, {0, 0}};
 static const struct rule no_rules[] = {{0, 0}};
 
 static const struct {
@@ -61,6 +65,8 @@ static const struct {
     [KIND_POWER_OFF] = {no_rules, 0},      [KIND_MAKE_DIRECTORY] = {make_directory_rules, 1},
     [KIND_REMOVE] = {remove_rules, 1},     [KIND_RENAME] = {rename_rules, 1},  [KIND_CHANGE] = {change_rules, 1},
     [KIND_MAKE_LINK] = {make_link_rules, 1}, [KIND_PACK] = {pack_rules, 0},    [KIND_UNPACK] = {unpack_rules, 7},
+    [KIND_JOBS] = {no_rules, 0},           [KIND_ATTACH] = {job_rules, 0},     [KIND_KILL_JOB] = {kill_job_rules, 0},
+    [KIND_FORGET_JOB] = {job_rules, 0},    [KIND_STATS] = {no_rules, 0},
 };
 
 static const char *parse_fields(struct message *message, const struct rule *rules, size_t at, uint32_t fields);
@@ -87,6 +93,7 @@ const char *parse_request(struct message *message, const uint8_t *bytes, size_t 
   switch (message->kind) {
     case KIND_EXEC: return wrong_exec(message);
     case KIND_CHANGE: return wrong_change(message);
+    case KIND_KILL_JOB: return wrong_signal(fields[TAG_SIGNAL].bytes[0], fields[TAG_SCOPE].bytes[0]);
     default: return NULL;
   }
 }
@@ -142,6 +149,7 @@ static const char *wrong_exec(const struct message *message) {
   const struct field *fields = message->fields;
   if ((message->arguments > 0) == (fields[TAG_SHELL].bytes != NULL)) return "an EXEC needs either ARG or SHELL";
   if (fields[TAG_STDIN].bytes[0] > 1) return "a STDIN that is neither 0 nor 1";
+  if (fields[TAG_JOB].bytes != NULL && (fields[TAG_STDIN].bytes[0] != 0 || fields[TAG_TTY].bytes != NULL)) return "a JOB with STDIN 1 or TTY";
   if (fields[TAG_TTY].bytes != NULL)
     for (int i = 0; i < 4; i += 2) {
       uint16_t size = get_u16(fields[TAG_TTY].bytes + i);
@@ -158,6 +166,11 @@ static const char *wrong_change(const struct message *message) {
   for (enum tag tag = TAG_UID; tag <= TAG_GID; tag++)
     if (fields[tag].bytes != NULL && get_u32(fields[tag].bytes) == UINT32_MAX) return "a UID or GID of 4294967295, which is none";
   return NULL;
+}
+
+const char *wrong_signal(uint8_t number, uint8_t scope) {
+  if (number < 1 || number > 64) return "a signal outside 1 to 64";
+  return scope > 2 || (scope == 2 && number != 9) ? "an unknown scope of a signal" : NULL;
 }
 
 static bool read_field(const uint8_t *bytes, size_t length, size_t *at, uint8_t *tag, struct field *field) {

@@ -15,6 +15,9 @@ struct output {
 
 static inline size_t output_used(const struct output *output) { return output->end - output->begin; }
 
+// Room for another RESULT and its END frames. Whoever ends a stream waits for it: a host may have asked for 256 large ones and read none.
+static inline int output_takes_result(const struct output *output) { return OUTPUT_CAPACITY - output_used(output) > 2 * MAX_PAYLOAD; }
+
 // Where a frame's payload may be put so that nothing is copied again; at least `want` bytes (want <= MAX_PAYLOAD), NULL if full.
 uint8_t *output_payload(struct output *output, size_t want);
 // Turns `length` bytes put there into a frame.

@@ -11,6 +11,7 @@
 #include "cgroup.h"
 #include "connection.h"
 #include "drain.h"
+#include "jobs.h"
 #include "limits.h"
 #include "log.h"
 
@@ -42,6 +43,7 @@ void serve(const int *ports, unsigned count, int until_gone) {
       gone += connections[i]->gone;
       if (connection_timeout(connections[i]) >= 0) timeout_ms = connection_timeout(connections[i]);
     }
+    progress = jobs_step() || progress;
     progress = drains_step() || progress;
     if (until_gone && gone == count) break;
     // A turn that did nothing has cleared every flag it tried: only then wait.
@@ -51,6 +53,7 @@ void serve(const int *ports, unsigned count, int until_gone) {
     connection_flush(connections[i], power_off_wanted ? 1000 : 0);
     connection_close(connections[i]);
   }
+  jobs_close();
 }
 
 // Everything that ended, commands and orphans alike.
@@ -64,8 +67,8 @@ static bool reap(struct connection **connections, unsigned count) {
   for (int i = 0; i < 256; i++) {
     pid_t pid = waitpid(-1, &status, WNOHANG);
     if (pid <= 0) break;
-    for (unsigned at = 0; at < count && !connection_reaped(connections[at], pid, status); at++) {
-    }
+    bool known = jobs_reaped(pid, status);
+    for (unsigned at = 0; at < count && !known; at++) known = connection_reaped(connections[at], pid, status);
     if (i == 255) children.readable = true;
   }
   cgroups_sweep();

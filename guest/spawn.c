@@ -155,6 +155,7 @@ static void run_file_request(const struct message *message) {
     case KIND_MAKE_LINK: make_link(message);
     case KIND_PACK: pack_tree(message);
     case KIND_UNPACK: unpack_tree(message);
+    case KIND_STATS: report_stats(message);
     default: _exit(70);
   }
 }

@@ -38,6 +38,7 @@ _Noreturn void change_path(const struct message *message);
 _Noreturn void make_link(const struct message *message);
 _Noreturn void pack_tree(const struct message *message);
 _Noreturn void unpack_tree(const struct message *message);
+_Noreturn void report_stats(const struct message *message);
 _Noreturn void report_error(const char *stage, int error, const char *text);
 _Noreturn void report_done(const struct builder *fields);
 

@@ -12,6 +12,8 @@
 #include "drain.h"
 #include "frame.h"
 
+static struct stream *stream_attach(uint32_t id, const struct message *message, int *error, const char **stage);
+static bool become_job(struct stream *stream, struct output *output);
 static void read_report(struct stream *stream, bool *progress);
 static void feed_input(struct stream *stream, struct output *output, bool *progress);
 static void close_input(struct stream *stream);
@@ -23,13 +25,20 @@ static void send_ends(struct stream *stream, struct output *output);
 static void kill_all(struct stream *stream);
 
 struct stream *stream_start(uint32_t id, const struct message *message, int *error, const char **stage) {
+  if (message->kind == KIND_ATTACH) return stream_attach(id, message, error, stage);
   struct child child;
+  struct job *job = NULL;
+  *stage = "job";
+  if (message->fields[TAG_JOB].bytes != NULL && (job = job_reserve(message, error)) == NULL) return NULL;
   *error = spawn(&child, message, stage);
-  if (*error != 0) return NULL;
+  if (*error != 0) {
+    if (job != NULL) job_abandon(job);
+    return NULL;
+  }
   struct stream *stream = must_allocate(NULL, sizeof *stream);
   *stream = (struct stream){.id = id, .kind = message->kind, .terminal = message->kind == KIND_EXEC && message->fields[TAG_TTY].bytes != NULL,
                             .pid = child.pid, .started_ns = now_ns(), .cgroup = child.cgroup, .cgroup_fd = child.cgroup_fd,
-                            .control = child.control, .input_credit = WINDOW};
+                            .control = child.control, .input_credit = WINDOW, .job = job};
   stream->report.fd = stream->input.fd = stream->outputs[0].source.fd = stream->outputs[1].source.fd = -1;
   source_open(&stream->report, child.report);
   stream->takes_input = takes_content(message->kind) || (message->kind == KIND_EXEC && message->fields[TAG_STDIN].bytes[0] == 1);
@@ -42,13 +51,26 @@ struct stream *stream_start(uint32_t id, const struct message *message, int *err
   return stream;
 }
 
+static struct stream *stream_attach(uint32_t id, const struct message *message, int *error, const char **stage) {
+  *stage = "job";
+  struct attachment *attachment = attach(&message->fields[TAG_JOB], error);
+  if (attachment == NULL) return NULL;
+  struct stream *stream = must_allocate(NULL, sizeof *stream);
+  *stream = (struct stream){.id = id, .kind = message->kind, .pid = -1, .cgroup_fd = -1, .control = -1, .attachment = attachment};
+  stream->report.fd = stream->input.fd = -1;
+  for (int i = 0; i < 2; i++) stream->outputs[i] = (struct stream_output){.source.fd = -1, .credit = WINDOW};
+  return stream;
+}
+
 bool stream_step(struct stream *stream, struct output *output, bool *progress) {
+  if (stream->attachment != NULL) return attachment_step(stream, output, progress);
   if (!stream->reported) read_report(stream, progress);
   if (stream->kind == KIND_EXEC && stream->reported && stream->report_length == 0 && !stream->began) {
     uint8_t pid[4];
     put_u32(pid, (uint32_t)stream->pid);
     output_frame(output, FRAME_STARTED, stream->id, pid, sizeof pid);
     stream->began = *progress = true;
+    if (stream->job != NULL) return become_job(stream, output);
     if (stream->terminal) {
       stream->outputs[1].end_sent = true;
       output_frame(output, FRAME_END_2, stream->id, NULL, 0);
@@ -58,6 +80,20 @@ bool stream_step(struct stream *stream, struct output *output, bool *progress) {
   if (stream->kind != KIND_EXEC || stream->began)
     for (int i = 0; i < 2; i++) read_output(stream, i, output, progress);
   return finish(stream, output);
+}
+
+// The command runs: from here on it is nobody's, and its stream has nothing more to say.
+static bool become_job(struct stream *stream, struct output *output) {
+  struct job_parts parts = {.pid = stream->pid, .cgroup = stream->cgroup, .cgroup_fd = stream->cgroup_fd, .started_ns = stream->started_ns,
+                            .outputs = {&stream->outputs[0].source, &stream->outputs[1].source}};
+  job_take(stream->job, &parts, stream->exited, stream->status, stream->ended_ns);
+  stream->job = NULL;
+  stream->cgroup = 0;
+  stream->cgroup_fd = -1;
+  stream->exited = true;
+  uint8_t end = TAG_END;
+  output_frame(output, FRAME_RESULT, stream->id, &end, 1);
+  return true;
 }
 
 static void read_report(struct stream *stream, bool *progress) {
@@ -187,7 +223,7 @@ static void limit_output(struct stream *stream, int which) {
 }
 
 static bool finish(struct stream *stream, struct output *output) {
-  if (!stream->exited || !stream->reported) return false;
+  if (!stream->exited || !stream->reported || !output_takes_result(output)) return false;
   bool failed_start = stream->kind == KIND_EXEC && stream->report_length > 0;
   if (failed_start) {
     for (int i = 0; i < 2; i++) stream->outputs[i].at_end = true;
@@ -280,9 +316,13 @@ const char *stream_credit(struct stream *stream, int which, uint32_t bytes) {
 }
 
 const char *stream_signal(struct stream *stream, uint8_t number, uint8_t scope) {
-  if (stream->kind != KIND_EXEC) return "SIGNAL for a stream that is no EXEC";
-  if (number < 1 || number > 64) return "a signal outside 1 to 64";
-  if (scope > 2 || (scope == 2 && number != SIGKILL)) return "an unknown scope of SIGNAL";
+  if (stream->kind != KIND_EXEC && stream->kind != KIND_ATTACH) return "SIGNAL for a stream that is no EXEC or ATTACH";
+  const char *wrong = wrong_signal(number, scope);
+  if (wrong != NULL) return wrong;
+  if (stream->attachment != NULL) {
+    job_signal(stream->attachment->job, number, scope);
+    return NULL;
+  }
   // Once reaped, its process id may be another's.
   if (scope == 2) kill_all(stream);
   else if (!stream->exited && (scope == 0 || kill(-stream->pid, number) != 0)) kill(stream->pid, number);
@@ -299,6 +339,7 @@ const char *stream_resize(struct stream *stream, uint16_t rows, uint16_t columns
 
 void stream_cancel(struct stream *stream) {
   stream->cancelled = true;
+  if (stream->attachment != NULL) return;  // let go; the job is not its
   // What writes ends by itself when its pipes close without the word that it is whole, and removes what it has made.
   if (takes_content(stream->kind)) {
     if (!stream->input_closed) {
@@ -318,6 +359,11 @@ static void kill_all(struct stream *stream) {
 }
 
 void stream_free(struct stream *stream) {
+  if (stream->attachment != NULL) {
+    attachment_free(stream->attachment);
+    free(stream);
+    return;
+  }
   if (!stream->exited) stream_cancel(stream);
   source_close(&stream->report);
   source_close(&stream->input);
@@ -328,6 +374,7 @@ void stream_free(struct stream *stream) {
   if (stream->control >= 0) close(stream->control);
   if (stream->cgroup_fd >= 0) close(stream->cgroup_fd);
   cgroup_leave(stream->cgroup);
+  if (stream->job != NULL) job_abandon(stream->job);
   free(stream->input_bytes);
   free(stream);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "attach.h"
 #include "loop.h"
 #include "message.h"
 #include "output.h"
@@ -44,9 +45,12 @@ struct stream {
   uint32_t input_consumed;  // taken but not given back yet
 
   struct stream_output outputs[2];
+
+  struct job *job;                // of an EXEC with JOB until it runs
+  struct attachment *attachment;  // of an ATTACH: then there is no child
 };
 
-// Starts a request that needs a child. NULL: it failed, and *error and *stage say why.
+// Starts a request that takes time. NULL: it failed, and *error and *stage say why.
 struct stream *stream_start(uint32_t id, const struct message *message, int *error, const char **stage);
 // Does what can be done without waiting. *progress is set if anything was. True when the RESULT was sent: the stream is to be freed.
 bool stream_step(struct stream *stream, struct output *output, bool *progress);

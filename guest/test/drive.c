@@ -52,14 +52,20 @@ static size_t seed_tree(uint8_t *bytes) {
 
 static size_t seed(uint8_t *bytes) {
   struct builder builder = {.bytes = bytes, .capacity = 4000};
-  switch (chance(6)) {
+  switch (chance(7)) {
     case 4: return seed_tree(bytes);
+    case 5:
+      add_u8(&builder, TAG_KIND, (uint8_t)(KIND_JOBS + chance(4)));
+      add_bytes(&builder, TAG_JOB, "job-1", 5);
+      if (chance(2)) add_u8(&builder, TAG_SIGNAL, 9), add_u8(&builder, TAG_SCOPE, (uint8_t)chance(4));
+      break;
     case 0:
       add_u8(&builder, TAG_KIND, KIND_EXEC);
       for (uint32_t i = chance(5); i > 0; i--) add_bytes(&builder, TAG_ARG, "argument", chance(9));
       add_bytes(&builder, TAG_ENV, "A=B", 3);
       add_u8(&builder, TAG_STDIN, 1);
-      add_u32(&builder, TAG_TTY, 0x00180050);
+      if (chance(2)) add_u32(&builder, TAG_TTY, 0x00180050);
+      if (chance(2)) add_bytes(&builder, TAG_JOB, "job-1", 5);
       break;
     case 1:
       add_u8(&builder, TAG_KIND, (uint8_t)(2 + chance(4)));

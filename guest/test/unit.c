@@ -6,6 +6,7 @@
 #include "frame.h"
 #include "message.h"
 #include "output.h"
+#include "ring.h"
 #include "tree.h"
 #include "users.h"
 
@@ -39,13 +40,15 @@ static void test_limits(void);
 static void test_output(void);
 static void test_users(void);
 static void test_tree_depth(void);
+static void test_ring(void);
 
 int main(int count, char **arguments) {
   if (count != 2) return 2;
   size_t vectors = run_vectors(arguments[1], "frames.txt") + run_vectors(arguments[1], "messages.txt") + run_vectors(arguments[1], "trees.txt");
   where = "unit";
-  CHECK(vectors > 600);
+  CHECK(vectors > 700);
   test_tree_depth();
+  test_ring();
   test_splits();
   test_lost();
   test_limits();
@@ -135,7 +138,7 @@ static void run_frame(const struct bytes *input, bool accept, char *keys) {
 static uint8_t tag_named(const char *name, size_t length) {
   static const struct { const char *name; uint8_t tag; } tags[] = {
       {"VERSION_MIN", 1}, {"VERSION_MAX", 2}, {"NONCE", 4}, {"KIND", 8}, {"ARG", 0x10}, {"SHELL", 0x11}, {"ENV", 0x12}, {"CWD", 0x13}, {"USER", 0x14},
-      {"STDIN", 0x15}, {"TTY", 0x16}, {"PATH", 0x20}, {"OFFSET", 0x21}, {"LENGTH", 0x22}, {"MODE", 0x23}, {"FLAGS", 0x24}, {"TO", 0x25}, {"UID", 0x26}, {"GID", 0x27}, {"MTIME", 0x28}, {"TARGET", 0x48}, {"VM_ID", 0x30},
+      {"STDIN", 0x15}, {"TTY", 0x16}, {"JOB", 0x17}, {"SIGNAL", 0x18}, {"SCOPE", 0x19}, {"PATH", 0x20}, {"OFFSET", 0x21}, {"LENGTH", 0x22}, {"MODE", 0x23}, {"FLAGS", 0x24}, {"TO", 0x25}, {"UID", 0x26}, {"GID", 0x27}, {"MTIME", 0x28}, {"TARGET", 0x48}, {"VM_ID", 0x30},
       {"HOSTNAME", 0x31}, {"MACHINE_ID", 0x32}, {"CLOCK", 0x33}, {"ENTROPY", 0x34}};
   for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
     if (strlen(tags[i].name) == length && memcmp(tags[i].name, name, length) == 0) return tags[i].tag;
@@ -345,4 +348,30 @@ static void test_tree_depth(void) {
     CHECK((tree_take(&tree, &record, &level, &name) == NULL) == (levels <= MAX_TREE_DEPTH));
     memcpy(path + length, levels == 1 ? "d" : "/d", levels == 1 ? 1 : 2);
   }
+}
+
+// Every byte is where it was written, whatever sizes it comes and goes in; what is gone is counted.
+static void test_ring(void) {
+  static uint8_t bytes[30000], out[7000];
+  for (size_t step = 1; step < 30000; step = step * 3 + 1) {
+    struct ring ring = {.most = 10000};
+    uint64_t at = 0, skipped_all = 0, read_all = 0;
+    for (uint64_t written = 0; written < 100000; written += step) {
+      for (size_t i = 0; i < step; i++) bytes[i] = (uint8_t)((written + i) % 251);
+      ring_write(&ring, bytes, step);
+      uint64_t skipped;
+      size_t count = ring_read(&ring, &at, out, sizeof out, &skipped);
+      skipped_all += skipped;
+      read_all += count;
+      for (size_t i = 0; i < count; i++)
+        if (out[i] != (uint8_t)((at - count + i) % 251)) CHECK(out[i] == (uint8_t)((at - count + i) % 251));
+      CHECK(at == skipped_all + read_all && ring.written - ring_oldest(&ring) <= 10000);
+    }
+    CHECK((skipped_all > 0) == (step > sizeof out) && ring.capacity <= 10000);
+    free(ring.bytes);
+  }
+  struct ring nothing = {.most = 0};
+  uint64_t at = 0, skipped;
+  ring_write(&nothing, bytes, 5);
+  CHECK(ring_read(&nothing, &at, out, sizeof out, &skipped) == 0 && skipped == 5 && nothing.written == 5);
 }

@@ -5,12 +5,14 @@ import { PyroError } from "../base/error.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
+import { attachJob, forgetJobFields, jobsOf, killJobFields, startJob, type AttachedJob, type JobRecord, type JobRequest } from "./jobs.js";
+import { statsFields, statsOf, statsResult, type GuestStats } from "./stats.js";
 import { packTree, unpackTree, type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
 import { u8, type Field, type Fields, type TagName } from "./message.js";
 import { Mux } from "./mux.js";
 import type { TreeEntry } from "./tree.js";
-import { exec, type ExecRequest, type GuestProcess } from "./process.js";
+import { exec, type ExecRequest, type GuestProcess, type SignalScope } from "./process.js";
 
 /** How long a guest may take to answer what needs no work, milliseconds. Long, as an emulated guest on a busy host is slow. */
 const ANSWER_DEADLINE_MS = 30_000;
@@ -44,6 +46,16 @@ export interface Channel {
   packTree(path: GuestPath, options?: PackOptions): PackedTree;
   /** A tree of files into the guest. */
   unpackTree(path: GuestPath, entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>, options?: UnpackOptions): Promise<{ entries: number }>;
+  /** Starts a command that goes on when this channel ends. `name`: 1 to 64 of `[a-z0-9-]`. Resolves when it runs. */
+  startJob(name: string, request: JobRequest, options?: { signal?: AbortSignal }): Promise<{ pid: number }>;
+  listJobs(): Promise<JobRecord[]>;
+  attachJob(name: string): AttachedJob;
+  /** Linux number; `all` takes 9 only, and also reaches what the command left behind when it ended. Rejects with NOT_FOUND, or INVALID_STATE where nothing is left. */
+  killJob(name: string, signal: number, scope: SignalScope): Promise<void>;
+  /** Of a job that has ended. Rejects with NOT_FOUND, or INVALID_STATE while it runs. */
+  forgetJob(name: string): Promise<void>;
+  /** How the guest is, in its own words. */
+  stats(): Promise<GuestStats>;
   /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
   identify(identity: Identity): Promise<{ clockNs: bigint }>;
   /** Sets the guest's clock to the host's. */
@@ -85,6 +97,12 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     makeLink: (path, target, linkOptions) => makeLink(mux, path, target, linkOptions),
     packTree: (path, packOptions) => packTree(mux, path, packOptions),
     unpackTree: (path, entries, unpackOptions) => unpackTree(mux, path, entries, unpackOptions),
+    startJob: (name, request, jobOptions) => startJob(mux, name, request, jobOptions),
+    listJobs: async () => jobsOf(await ask("list its jobs", [["KIND", u8(18)]], ["JOB_LIST"])),
+    attachJob: (name) => attachJob(mux, name),
+    killJob: async (name, signal, scope) => void (await ask(`signal the job ${name}`, killJobFields(name, signal, scope))),
+    forgetJob: async (name) => void (await ask(`forget the job ${name}`, forgetJobFields(name))),
+    stats: async () => statsOf(await ask("tell how it is", statsFields, statsResult)),
     identify: async ({ vmId, hostname, machineId }) =>
       clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),

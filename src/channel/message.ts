@@ -6,10 +6,12 @@ import { MAX_FIELDS, MAX_MESSAGE, violation } from "./codec.js";
 export const Tag = {
   VERSION_MIN: 0x01, VERSION_MAX: 0x02, VERSION: 0x03, NONCE: 0x04, KERNEL: 0x05, PROGRAM: 0x06, MESSAGE: 0x07, KIND: 0x08,
   ARG: 0x10, SHELL: 0x11, ENV: 0x12, CWD: 0x13, USER: 0x14, STDIN: 0x15, TTY: 0x16,
+  JOB: 0x17, SIGNAL: 0x18, SCOPE: 0x19,
   PATH: 0x20, OFFSET: 0x21, LENGTH: 0x22, MODE: 0x23, FLAGS: 0x24, TO: 0x25, UID: 0x26, GID: 0x27, MTIME: 0x28,
   VM_ID: 0x30, HOSTNAME: 0x31, MACHINE_ID: 0x32, CLOCK: 0x33, ENTROPY: 0x34,
   ERRNO: 0x40, STAGE: 0x41, EXIT_CODE: 0x42, EXIT_SIGNAL: 0x43, DURATION: 0x44, BYTES_1: 0x45, BYTES_2: 0x46, STAT: 0x47, TARGET: 0x48,
-  DROPPED_1: 0x49, DROPPED_2: 0x4a, ENTRIES: 0x4b, SKIPPED: 0x4c,
+  DROPPED_1: 0x49, DROPPED_2: 0x4a, ENTRIES: 0x4b, SKIPPED: 0x4c, JOB_LIST: 0x4d,
+  MEMORY_TOTAL: 0x50, MEMORY_AVAILABLE: 0x51, DISK_TOTAL: 0x52, DISK_FREE: 0x53, CPU_TIME: 0x54, PROCESSES: 0x55,
 } as const;
 
 export type TagName = keyof typeof Tag;
@@ -24,11 +26,14 @@ const shapes: Readonly<Record<TagName, Shape>> = {
   VERSION_MIN: [2, 2], VERSION_MAX: [2, 2], VERSION: [2, 2], NONCE: [16, 16],
   KERNEL: [1, 64, "text"], PROGRAM: [1, 64, "text"], MESSAGE: [0, 1024, "text"], KIND: [1, 1],
   ARG: [0, 131_071, "text"], SHELL: [1, 131_071, "text"], ENV: [2, 131_071, "text"], CWD: [1, 4095, "text"], USER: [1, 255, "text"],
-  STDIN: [1, 1], TTY: [4, 4], PATH: [1, 4095, "text"], OFFSET: [8, 8], LENGTH: [8, 8], MODE: [4, 4], FLAGS: [4, 4],
+  STDIN: [1, 1], TTY: [4, 4],
+  JOB: [1, 64, "text"], SIGNAL: [1, 1], SCOPE: [1, 1], PATH: [1, 4095, "text"], OFFSET: [8, 8], LENGTH: [8, 8], MODE: [4, 4], FLAGS: [4, 4],
   TO: [1, 4095, "text"], UID: [4, 4], GID: [4, 4], MTIME: [8, 8],
   VM_ID: [1, 64, "text"], HOSTNAME: [1, 63, "text"], MACHINE_ID: [32, 32, "text"], CLOCK: [8, 8], ENTROPY: [32, 4096],
   ERRNO: [4, 4], STAGE: [1, 32, "text"], EXIT_CODE: [1, 1], EXIT_SIGNAL: [1, 1], DURATION: [8, 8], BYTES_1: [8, 8], BYTES_2: [8, 8],
   STAT: [STAT_BYTES, STAT_BYTES], TARGET: [0, 4095, "text"], DROPPED_1: [8, 8], DROPPED_2: [8, 8], ENTRIES: [8, 8], SKIPPED: [8, 8],
+  JOB_LIST: [0, 23_104],
+  MEMORY_TOTAL: [8, 8], MEMORY_AVAILABLE: [8, 8], DISK_TOTAL: [8, 8], DISK_FREE: [8, 8], CPU_TIME: [8, 8], PROCESSES: [4, 4],
 };
 
 const names = new Map<number, TagName>(Object.entries(Tag).map(([name, tag]) => [tag, name as TagName]));

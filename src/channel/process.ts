@@ -6,7 +6,7 @@ import { invalid, u16, u8, type Field, type Fields } from "./message.js";
 import type { Mux } from "./mux.js";
 import type { Failure } from "./stream.js";
 
-interface ExecSettings {
+export interface ExecSettings {
   /** Added to what the guest sets by itself. */
   env?: Record<string, string>;
   /** A path in the guest; the user's home when left out. */
@@ -20,19 +20,23 @@ interface ExecSettings {
 }
 
 /** `argv` is executed as it is, `shell` is a line for the guest's login shell. */
-export type ExecRequest = ExecSettings & ({ argv: readonly (string | Buffer)[]; shell?: never } | { shell: string; argv?: never });
+export type ExecCommand = { argv: readonly (string | Buffer)[]; shell?: never } | { shell: string; argv?: never };
+
+export type ExecRequest = ExecSettings & ExecCommand;
+
+export interface ExecSuccess {
+  /** 0 to 255, of a command that exited; 128 + the signal for one that a signal ended. */
+  exitCode: number;
+  /** Linux number of the signal that ended the command. */
+  signal?: number;
+  /** On the guest's clock. */
+  durationMs: number;
+  stdoutBytes: number;
+  stderrBytes: number;
+}
 
 export type ExecOutcome =
-  | {
-      /** 0 to 255, of a command that exited; 128 + the signal for one that a signal ended. */
-      exitCode: number;
-      /** Linux number of the signal that ended the command. */
-      signal?: number;
-      /** On the guest's clock. */
-      durationMs: number;
-      stdoutBytes: number;
-      stderrBytes: number;
-    }
+  | ExecSuccess
   | { /** The command never ran; stage `exec` is the command's own fault, all others are the request's or the guest's. */ failure: Failure };
 
 export type SignalScope = "process" | "group" | "all";
@@ -82,11 +86,7 @@ export function exec(mux: Mux, request: ExecRequest): GuestProcess {
     stderr: stream.outputs[1]!.readable,
     started,
     result,
-    signal: (signal, scope) => {
-      if (!Number.isInteger(signal) || signal < 1 || signal > 64) throw invalid(`The signal is ${signal}; 1 to 64 are possible.`);
-      if (scope === "all" && signal !== 9) throw invalid(`Signal ${signal} can't be sent to all processes of a command, only 9 (SIGKILL) can.`);
-      stream.signal(signal, scopes[scope]);
-    },
+    signal: (signal, scope) => stream.signal(...checkedSignal(signal, scope)),
     resize: (rows, columns) => {
       if (request.tty === undefined) throw invalid("The command has no terminal that could be resized.");
       checkSize(rows, columns);
@@ -98,7 +98,15 @@ export function exec(mux: Mux, request: ExecRequest): GuestProcess {
 
 const scopes: Readonly<Record<SignalScope, number>> = { process: 0, group: 1, all: 2 };
 
-function execFields(request: ExecRequest): Field[] {
+/** As the protocol has them. Throws INVALID_ARGUMENT. */
+export function checkedSignal(signal: number, scope: SignalScope): [number: number, scope: number] {
+  if (!Number.isInteger(signal) || signal < 1 || signal > 64) throw invalid(`The signal is ${signal}; 1 to 64 are possible.`);
+  if (scope === "all" && signal !== 9) throw invalid(`Signal ${signal} can't be sent to all processes of a command, only 9 (SIGKILL) can.`);
+  return [signal, scopes[scope]];
+}
+
+/** Throws INVALID_ARGUMENT. */
+export function execFields(request: ExecRequest): Field[] {
   const fields: Field[] = [["KIND", u8(1)]];
   if (request.argv !== undefined) {
     if (request.argv.length === 0) throw invalid("The command is empty; name a program.");
@@ -126,13 +134,14 @@ function checkSize(rows: number, columns: number): void {
   }
 }
 
-function checkExit(fields: Fields): void {
+/** Throws PROTOCOL. */
+export function checkExit(fields: Fields): void {
   if (fields.has("EXIT_CODE") === fields.has("EXIT_SIGNAL")) throw violation("RESULT without exactly one of EXIT_CODE and EXIT_SIGNAL");
   const signal = fields.get("EXIT_SIGNAL")?.[0];
   if (signal !== undefined && (signal < 1 || signal > 64)) throw violation(`RESULT with the signal ${signal}, outside 1 to 64`);
 }
 
-function outcome(fields: Fields): ExecOutcome {
+export function outcome(fields: Fields): ExecSuccess {
   const signal = fields.get("EXIT_SIGNAL")?.[0];
   return {
     exitCode: signal === undefined ? fields.get("EXIT_CODE")![0]! : 128 + signal,
