@@ -1,6 +1,7 @@
-export { GuestFiles, Pyro, Vm, type Abortable, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
+export { GuestFiles, GuestJobs, Pyro, Vm, type Abortable, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
 export { PyroError, errorCodes, type ErrorCode, type PyroErrorOptions } from "./base/error.js";
 export type {
+  AttachedJob,
   Change,
   Command,
   CopyOptions,
@@ -14,6 +15,9 @@ export type {
   GuestEntry,
   GuestPath,
   GuestStat,
+  Job,
+  JobExit,
+  JobRequest,
   NetworkInfo,
   OpenRequest,
   Phase,

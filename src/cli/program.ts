@@ -123,7 +123,7 @@ export function splitGuestCommand(args: readonly string[]): { own: string[]; gue
   return { own, guest: [] };
 }
 
-const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir"]);
+const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--job", "--signal"]);
 
 async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
   const { version } = JSON.parse(await readFile(join(packageRoot, "package.json"), "utf8")) as { version: string };
@@ -171,8 +171,8 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
   return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
 }
 
-const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--archive", "--parents", "--help", "--version"];
+const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--detach", "--archive", "--parents", "--help", "--version"];
 const subcommands: Record<string, readonly string[]> = {
   env: ["list", "pull", "warm", "inspect", "prune"],
-  vm: ["create", "start", "exec", "stop", "delete", "status", "list", "logs", "network", "reap"],
+  vm: ["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "list", "logs", "network", "reap"],
 };

@@ -1,12 +1,11 @@
 /** A command in a guest that its caller talks to while it runs. */
 import type { Readable, Writable } from "node:stream";
-import { PyroError } from "../base/error.js";
 import { checkSignal } from "../base/deadline.js";
 import type { SignalScope } from "../channel/index.js";
 import { checkCommand, type Command } from "./command.js";
 import { exitOf, guestCommand, lossReason, type AnsweringVm, type Surroundings } from "./exec.js";
 import { checkLimit } from "./limits.js";
-import { signalNumber } from "./signals.js";
+import { toSignalNumber } from "./signals.js";
 
 export interface SpawnRequest extends Surroundings {
   command: Command;
@@ -86,11 +85,7 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
     stderr: guest.stderr,
     started: guest.started,
     exit,
-    kill: (name = "SIGTERM", scope = "group") => {
-      const number = typeof name === "number" ? name : signalNumber(name);
-      if (number === undefined) throw new PyroError("INVALID_ARGUMENT", `There is no signal ${JSON.stringify(name)}.`, { hint: "Give a Linux signal by name, as SIGTERM, or by number, 1 to 64." });
-      guest.signal(number, scope);
-    },
+    kill: (name = "SIGTERM", scope = "group") => guest.signal(toSignalNumber(name), scope),
     resize: (rows, columns) => guest.resize(rows, columns),
   };
 }

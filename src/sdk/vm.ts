@@ -2,6 +2,7 @@ import type { Readable, Writable } from "node:stream";
 import { copyIn, copyOut, execInVm, limits, spawnInVm, type Command, type CopyOptions, type CopyResult, type ExecResult, type OpenedVm, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
 
 import { GuestFiles } from "./files.js";
+import { GuestJobs } from "./jobs.js";
 
 export interface VmExecOptions {
   /** 1 to 86,400; default 30. Then the command is killed with all it started. */
@@ -30,10 +31,13 @@ export class Vm implements AsyncDisposable {
   readonly #vm: OpenedVm;
   /** The guest's files, one by one. */
   readonly files: GuestFiles;
+  /** Commands in the background. */
+  readonly jobs: GuestJobs;
 
   private constructor(vm: OpenedVm) {
     this.#vm = vm;
     this.files = GuestFiles.of(vm);
+    this.jobs = GuestJobs.of(vm);
   }
 
   /** @internal What `Pyro.openVm` and `Pyro.connectVm` give. */

@@ -4,6 +4,7 @@ import { attachVm, execInVm, execVm, limits, type ExecResult } from "../../core/
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
 import type { CommandContext } from "../program.js";
+import { startDetached } from "./vm-jobs.js";
 import { standardInput, summaryLine } from "./run.js";
 
 interface ExecFlags extends SurroundingFlags {
@@ -11,6 +12,8 @@ interface ExecFlags extends SurroundingFlags {
   json?: boolean;
   quiet?: boolean;
   rm?: boolean;
+  detach?: boolean;
+  job?: string;
 }
 
 export function defineExec(vm: Program, context: CommandContext): void {
@@ -23,6 +26,8 @@ export function defineExec(vm: Program, context: CommandContext): void {
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"));
   surroundingOptions(command)
     .option("--rm", "this is its one command: the VM is gone afterwards, also if we are killed")
+    .option("--detach", "run it in the background and print its name, see `pyro vm jobs`, `attach` and `kill`")
+    .option("--job <name>", "the background job's name (default a new one)")
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
     .addHelpText("after", "\nExit status as of `pyro run`.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
@@ -34,6 +39,11 @@ export function defineExec(vm: Program, context: CommandContext): void {
 async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Promise<number> {
   const { output, interrupts, guestCommand } = context;
   if (guestCommand.length === 0) throw new PyroError("INVALID_ARGUMENT", "There is no command to run.", { hint: `pyro vm exec ${vmId} -- COMMAND` });
+  if (flags.job !== undefined && flags.detach !== true) throw new PyroError("INVALID_ARGUMENT", "--job names a background job.", { hint: "Give --detach as well." });
+  if (flags.detach) {
+    if (flags.rm || flags.timeoutSeconds !== undefined) throw new PyroError("INVALID_ARGUMENT", "A background job has no --timeout-seconds and no --rm.", { hint: `End it with \`pyro vm kill ${vmId} JOB\`.` });
+    return startDetached(vmId, { command: exactWords(guestCommand), ...surroundingsOf(flags), ...(flags.job !== undefined && { name: flags.job }) }, flags.json === true, context);
+  }
   const signal = AbortSignal.any([interrupts.signal, output.lost]);
   const request = {
     command: exactWords(guestCommand),

@@ -5,6 +5,7 @@ import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatTable, type Output } from "../render.js";
 import { defineExec } from "./vm-exec.js";
+import { defineJobs } from "./vm-jobs.js";
 
 interface JsonFlag {
   json?: boolean;
@@ -56,6 +57,7 @@ Example:
     });
 
   defineExec(vm, context);
+  defineJobs(vm, context);
 
   vm.command("stop")
     .description("end a VM; its record, disk and log stay until its time to live is over")
