@@ -79,7 +79,15 @@ export async function attachJob(vm: AnsweringVm, name: string, signal?: AbortSig
   signal?.addEventListener("abort", onAbort, { once: true });
   const exit = attached.result
     .then(
-      ({ exitCode, signal: ended, ...rest }): JobExit => ({ exitCode, ...(ended !== undefined && { signal: signalName(ended) }), ...rest, durationMs: Math.round(rest.durationMs) }),
+      ({ exitCode, signal: ended, ...rest }): JobExit => ({
+        exitCode,
+        ...(ended !== undefined && { signal: signalName(ended) }),
+        durationMs: Math.round(rest.durationMs),
+        stdoutBytes: rest.stdoutBytes + rest.stdoutDroppedBytes,
+        stderrBytes: rest.stderrBytes + rest.stderrDroppedBytes,
+        stdoutDroppedBytes: rest.stdoutDroppedBytes,
+        stderrDroppedBytes: rest.stderrDroppedBytes,
+      }),
       async (error: unknown) => Promise.reject((await lossReason(vm, error)) as Error),
     )
     .finally(() => signal?.removeEventListener("abort", onAbort));
