@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { beforeAll, expect, test } from "vitest";
 import { connectChannel, type Channel } from "../../src/channel/index.js";
+import { scratchDisk } from "../../src/environments/index.js";
 import { bytesOf, run, said, text, useGuests, type Guest } from "./guest.js";
 
 const guests = useGuests();
@@ -9,7 +10,7 @@ let guest: Guest;
 let channel: Channel;
 
 beforeAll(async () => {
-  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 2 });
+  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 3 });
   channel = guest.channel;
   await channel.identify({ vmId: "vm-test", hostname: "vm-test", machineId: "0123456789abcdef0123456789abcdef" });
 });
@@ -146,10 +147,10 @@ test("background children live on, CANCEL leaves none", async () => {
   await expect.poll(() => count("471[2]")).toBe("0");
 });
 
-test("64 at once, 200 in a row", async () => {
+test("64 at once, 1,000 in a row", async () => {
   const all = await Promise.all(Array.from({ length: 64 }, (_, at) => text(channel, { argv: ["echo", String(at)] })));
   expect(all).toEqual(Array.from({ length: 64 }, (_, at) => String(at)));
-  for (let at = 0; at < 200; at++) expect(await text(channel, { argv: ["echo", String(at)] })).toBe(String(at));
+  for (let at = 0; at < 1000; at++) expect(await text(channel, { argv: ["echo", String(at)] })).toBe(String(at));
 });
 
 test("a second port: its own commands, gone with its host", async () => {
@@ -162,16 +163,125 @@ test("a second port: its own commands, gone with its host", async () => {
   expect(await second.closed).toBe(undefined);
 });
 
+test("outputs closed early, and a command that nothing but SIGKILL ends", async () => {
+  expect((await run(channel, { argv: sh("exec >&- 2>&-; sleep 0.3; exit 3") })).outcome).toMatchObject({ exitCode: 3, stdoutBytes: 0 });
+  const deaf = channel.exec({ argv: ["/bin/bash", "-c", "for s in {1..64}; do trap '' $s 2>/dev/null; done; echo ready; while :; do sleep 1; done"] });
+  await said(deaf.stdout, /ready/);
+  for (const signal of [1, 2, 3, 15]) deaf.signal(signal, "group");
+  expect(await text(channel, { argv: sh(`test -e /proc/${(await deaf.started).pid} && echo runs`) })).toBe("runs");
+  deaf.cancel();
+  expect(await deaf.result).toMatchObject({ signal: 9 });
+});
+
+test("directories, removal and trees: other mounts are never entered", async () => {
+  await run(channel, { argv: sh("mkdir -p /tmp/t/a/tmpfs /tmp/t/bind /tmp/source && echo kept > /tmp/source/file && mount -t tmpfs none /tmp/t/a/tmpfs && echo kept > /tmp/t/a/tmpfs/file && mount --bind /tmp/source /tmp/t/bind && mknod /tmp/t/null c 1 3") });
+  const tree = channel.packTree("/tmp/t");
+  const paths: string[] = [];
+  for await (const { path } of tree) paths.push(path.toString());
+  expect([paths.sort(), (await tree.totals).skipped]).toEqual([["", "a", "a/tmpfs", "bind"], 3]);
+  await expect(channel.remove("/tmp/t", { recursive: true })).rejects.toMatchObject({ code: "INVALID_STATE" });
+  expect(await text(channel, { argv: sh("cat /tmp/source/file /tmp/t/a/tmpfs/file; umount /tmp/t/a/tmpfs /tmp/t/bind") })).toBe("kept\nkept");
+  await channel.remove("/tmp/t", { recursive: true });
+  await expect(channel.remove("/", { recursive: true })).rejects.toMatchObject({ code: "INVALID_STATE" });
+  await channel.makeDirectory("/tmp/made", { mode: 0o1777 });
+  await channel.change("/tmp/made", { owner: { uid: 65534, gid: 5 }, mtimeNs: 1_500_000_000_000_000_001n });
+  expect(await channel.stat("/tmp/made")).toMatchObject({ mode: 0o1777, uid: 65534, gid: 5, mtimeNs: 1_500_000_000_000_000_001n });
+});
+
+test("/usr/bin and /etc go out and in again, and are the same", async () => {
+  for (const path of ["/usr/bin", "/etc"]) {
+    const { entries } = await channel.unpackTree("/tmp/copied", channel.packTree(path), { owners: true });
+    expect(entries).toBeGreaterThan(100);
+    const listing = (of: string) => text(channel, { argv: sh(`cd ${of} && find . -printf '%P %y %m %U:%G %T@ %l\\n' | sort && find . -type f -exec sha256sum {} + | sort | sha256sum`) });
+    expect(await listing("/tmp/copied")).toBe(await listing(path));
+    await channel.remove("/tmp/copied", { recursive: true });
+  }
+});
+
+test("a job outlives its connection, and what it left behind can still be killed", async () => {
+  const second = await connectChannel(guest.vm.ports[2]!, { fresh: true, deadlineMs: 60_000 });
+  await second.startJob("server", { argv: sh("setsid sleep 4714 & echo started; sleep 0.5; echo ended") });
+  second.close();
+  const job = channel.attachJob("server");
+  expect((await bytesOf(job.stdout)).toString()).toBe("started\nended\n");
+  expect(await job.result).toMatchObject({ exitCode: 0, stdoutDroppedBytes: 0 });
+  const count = () => text(channel, { argv: sh("grep -lxz '471[4]' /proc/[0-9]*/cmdline 2>/dev/null | wc -l") });
+  expect(await count()).toBe("1");
+  await channel.killJob("server", 9, "all");
+  await expect.poll(count).toBe("0");
+  expect(await channel.listJobs()).toMatchObject([{ name: "server", command: ["/bin/sh", "-c", expect.stringContaining("setsid") as string], end: { exitCode: 0 } }]);
+  await channel.forgetJob("server");
+});
+
+test("how it is", async () => {
+  const stats = await channel.stats();
+  expect(stats.memoryTotalBytes).toBeGreaterThan(400 * 2 ** 20);
+  expect(stats.memoryTotalBytes).toBeLessThan(512 * 2 ** 20);
+  expect(stats.memoryAvailableBytes).toBeLessThan(stats.memoryTotalBytes);
+  expect(stats.diskTotalBytes).toBeGreaterThan(9 * 2 ** 30);
+  expect(stats.diskFreeBytes).toBeLessThan(stats.diskTotalBytes);
+  expect([stats.cpuTimeMs > 100, stats.uptimeMs > 1000]).toEqual([true, true]);
+  const before = stats.processes;
+  const sleeper = channel.exec({ argv: ["sleep", "4715"] });
+  await sleeper.started;
+  expect((await channel.stats()).processes).toBe(before + 1);
+  sleeper.cancel();
+  await sleeper.result;
+});
+
+test("at the limit of processes no command starts, and everything else goes on", async () => {
+  const limit = "/sys/fs/cgroup/pyro/pids.max";
+  const before = await text(channel, { argv: ["cat", limit] });
+  expect([Number(before) > 1600, Number(before) <= 2048]).toEqual([true, true]);
+  await run(channel, { argv: sh(`echo 40 > ${limit}`) });
+  const many = channel.exec({ argv: sh("while sleep 4716 & do :; done; sleep 4716") });
+  await expect.poll(async () => (await channel.stats()).processes, { timeout: 60_000 }).toBe(40);
+  expect((await run(channel, { argv: ["true"] })).outcome).toMatchObject({ failure: { errno: 11, stage: "fork" } });
+  await channel.writeFile("/tmp/meanwhile", Buffer.from("written"));
+  many.cancel();
+  expect(await many.result).toMatchObject({ exitCode: expect.any(Number) as number });
+  await channel.writeFile(limit, Buffer.from(before), { append: true });
+  expect(await text(channel, { argv: ["cat", "/tmp/meanwhile", limit] })).toBe(`written${before}`);
+});
+
 test("a fork bomb is killed by CANCEL, and the guest lives on", async () => {
   const bomb = channel.exec({ argv: ["/bin/bash", "-c", "bomb() { bomb | bomb & }; bomb; sleep 1000"] });
   await bomb.started;
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  // As far as it gets until a file was written and read beside it.
+  await expect.poll(async () => (await channel.stats()).processes, { timeout: 120_000 }).toBeGreaterThan(200);
+  await channel.writeFile("/tmp/beside", Buffer.from("beside"));
+  expect((await bytesOf(channel.readFile("/tmp/beside"))).toString()).toBe("beside");
   bomb.cancel();
   expect(await bomb.result).toMatchObject({ signal: 9 });
   expect(await text(channel, { argv: ["echo", "alive"] })).toBe("alive");
 });
 
+test("who eats all memory is killed, and nobody else", async () => {
+  const bystander = channel.exec({ argv: ["sleep", "4717"] });
+  await bystander.started;
+  const { outcome } = await run(channel, { argv: ["tail", "/dev/zero"] });
+  expect(outcome).toMatchObject({ signal: 9 });
+  expect(await text(channel, { argv: ["echo", "alive"] })).toBe("alive");
+  await channel.writeFile("/tmp/after", Buffer.from("x"));
+  expect(await text(channel, { argv: sh(`test -e /proc/${(await bystander.started).pid} && echo runs`) })).toBe("runs");
+  bystander.cancel();
+});
+
 test("told to power off, it does", async () => {
   await channel.powerOff();
   expect(await guest.vm.exited).toMatchObject({ reason: "guest", code: 0 });
+});
+
+test("a full disk is ENOSPC to whoever writes; reading and removing go on", async () => {
+  const small = await guests.boot({ scratchBase: await scratchDisk(64) });
+  const full = await run(small.channel, { argv: sh("cat /dev/zero > /var/fill") });
+  expect([full.outcome, full.stderr.toString()]).toMatchObject([{ exitCode: 1 }, expect.stringContaining("No space left on device") as string]);
+  const space = expect.objectContaining({ code: "INVALID_STATE", message: expect.stringContaining("No space left on device") as string }) as Error;
+  await expect(small.channel.writeFile("/var/more", Buffer.alloc(200_000))).rejects.toEqual(space);
+  const file = (path: string) => ({ path: Buffer.from(path), type: "file" as const, mode: 0o644, uid: 0, gid: 0, mtimeNs: 0n, sizeBytes: 200_000n, content: (async function* () { yield randomBytes(200_000); })() });
+  await expect(small.channel.unpackTree("/var/tree", [{ ...file(""), type: "directory", mode: 0o755 }, file("a"), file("b")])).rejects.toEqual(space);
+  expect((await small.channel.list("/var")).map(({ name }) => name.toString()).filter((name) => name.includes("pyro") || name === "tree")).toEqual([]);
+  expect((await bytesOf(small.channel.readFile("/var/fill", { length: 4 }))).equals(Buffer.alloc(4))).toBe(true);
+  await small.channel.remove("/var/fill");
+  await small.channel.writeFile("/var/more", Buffer.alloc(200_000));
 });
