@@ -17,6 +17,10 @@
  *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
  *       others that have to end too may still be in its way.
  *
+ *   pyro-keeper pipes N
+ *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
+ *       Node has no pipes of its own; another process of the same user opens these below /proc/PID/fd.
+ *
  *   pyro-keeper tsc
  *       Prints the rate of the time stamp counter in kHz.
  */
@@ -55,6 +59,7 @@ enum {
     EXIT_NOT_FOUND = 127,
     EXIT_HELD = 75, /* EX_TEMPFAIL of sysexits.h */
     MAX_LOCKS = 16,
+    MAX_PIPES = 16,
     LOCK_RETRY_MS = 10,
     LOCK_TRIES = 100, /* a second, for all locks together */
     MAX_SECONDS = 1 << 30,
@@ -73,7 +78,7 @@ static void fail(const char *what, const char *name) {
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
             "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper tsc\n", why);
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper pipes N\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -494,6 +499,22 @@ static int lock_main(int argc, char **argv) {
     return 0;
 }
 
+/* ---- pipes ---- */
+
+static int pipes_main(long count) {
+    printf("%d", (int)getpid());
+    for (long n = 0; n < count; n++) {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) fail("pipe", NULL);
+        printf(" %d %d", ends[0], ends[1]);
+    }
+    printf("\n");
+    if (fflush(stdout) != 0) return EXIT_OWN_FAILURE;
+    char ignored[64];
+    for (ssize_t got = 1; got > 0 || (got < 0 && errno == EINTR);) got = read(STDIN_FILENO, ignored, sizeof ignored);
+    return 0;
+}
+
 /* ---- tsc ---- */
 
 #if defined(__x86_64__)
@@ -560,6 +581,7 @@ int main(int argc, char **argv) {
     close(fd);
     if (argc >= 2 && strcmp(argv[1], "keep") == 0) return keep_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
+    if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock and tsc?");
+    usage("which of keep, lock, pipes and tsc?");
 }

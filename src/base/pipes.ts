@@ -2,12 +2,11 @@
  * Pipes for a child's standard streams. Node's own are sockets, which a program can't open again by name (`/dev/stdin`, `/dev/stderr`), and some do.
  */
 import { closeSync, constants, openSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { Socket } from "node:net";
-import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { runChild } from "./child.js";
+import { keepChild } from "./child.js";
 import { PyroError } from "./error.js";
+import { nativeProgram } from "./paths.js";
 
 export interface Pipes {
   /** The child's ends: standard input, output and error. */
@@ -21,26 +20,22 @@ export interface Pipes {
   close(): void;
 }
 
-/** Makes three pipes. `directory`, for this user alone, holds their names for a moment. */
-export async function makePipes(directory: string): Promise<Pipes> {
-  const names = ["in", "out", "err"].map((name) => join(directory, name)) as [string, string, string];
-  const { code, stderr: said } = await runChild("mkfifo", ["-m", "600", "--", ...names]);
-  if (code !== 0) throw new PyroError("INTERNAL", `No pipes could be made: ${said.trim()}`);
-  const { O_RDONLY, O_WRONLY, O_RDWR, O_NONBLOCK } = constants;
+/** Makes three pipes. */
+export async function makePipes(): Promise<Pipes> {
+  // The keeper holds them until we have opened both ends of each.
+  const holder = await keepChild(nativeProgram("pyro-keeper"), ["pipes", "3"], { stdio: ["pipe", "pipe", "ignore"] });
+  const { O_RDONLY, O_WRONLY, O_NONBLOCK } = constants;
   const open: number[] = [];
-  const opened = (name: string, flags: number) => {
-    const fd = openSync(name, flags);
-    open.push(fd);
-    return fd;
-  };
   try {
-    // None of these waits: open(2) of one end does so only where nobody has the other.
-    const both = openSync(names[0], O_RDWR);
-    const theirIn = opened(names[0], O_RDONLY);
-    const ourIn = opened(names[0], O_WRONLY | O_NONBLOCK);
-    closeSync(both);
-    const [ourOut, theirOut] = [opened(names[1], O_RDONLY | O_NONBLOCK), opened(names[1], O_WRONLY)];
-    const [ourErr, theirErr] = [opened(names[2], O_RDONLY | O_NONBLOCK), opened(names[2], O_WRONLY)];
+    const [pid, ...fds] = await numbersOf(holder.stdio[1]!);
+    const opened = (index: number, flags: number) => {
+      const fd = openSync(`/proc/${pid}/fd/${fds[index]}`, flags);
+      open.push(fd);
+      return fd;
+    };
+    const [theirIn, ourIn] = [opened(0, O_RDONLY), opened(1, O_WRONLY | O_NONBLOCK)];
+    const [ourOut, theirOut] = [opened(2, O_RDONLY | O_NONBLOCK), opened(3, O_WRONLY)];
+    const [ourErr, theirErr] = [opened(4, O_RDONLY | O_NONBLOCK), opened(5, O_WRONLY)];
     const theirs = [theirIn, theirOut, theirErr] as const;
     const stdin = new Socket({ fd: ourIn, readable: false, writable: true });
     const [stdout, stderr] = [new Socket({ fd: ourOut, readable: true, writable: false }), new Socket({ fd: ourErr, readable: true, writable: false })];
@@ -62,6 +57,18 @@ export async function makePipes(directory: string): Promise<Pipes> {
     for (const fd of open) closeSync(fd);
     throw error;
   } finally {
-    await Promise.all(names.map((name) => rm(name, { force: true })));
+    await holder.end();
   }
+}
+
+/** The first line, in numbers. */
+async function numbersOf(stream: Readable): Promise<number[]> {
+  let said = "";
+  for await (const chunk of stream) {
+    said += String(chunk);
+    if (said.includes("\n")) break;
+  }
+  const numbers = said.trim().split(" ").map(Number);
+  if (numbers.length !== 7 || numbers.some((each) => !Number.isInteger(each))) throw new PyroError("INTERNAL", "No pipes could be made.");
+  return numbers;
 }

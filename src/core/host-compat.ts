@@ -53,7 +53,7 @@ export async function openHost(request: HostRequest): Promise<Host> {
     const [home, tmp] = [join(temporary.path, "home"), join(temporary.path, "tmp")];
     for (const each of [home, tmp]) await mkdir(each, { mode: 0o700 });
     const { sandbox, whyNot } = await findSandbox({ directory: temporary.path, hostname: request.vmId, network: request.network });
-    pipes = await makePipes(temporary.path);
+    pipes = await makePipes();
     const surroundings = sandbox === undefined ? { home, variables: { ...variables(home), TMPDIR: tmp } } : { home: sandboxHome, variables: variables(sandboxHome) };
     const { exec, begun, end } = oneCommand(request, pipes, surroundings, sandbox);
     return {
