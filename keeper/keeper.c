@@ -2,11 +2,12 @@
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
  *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...
- *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] -- PROGRAM ARGS...
+ *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] -- PROGRAM ARGS...
  *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
  *       With a place (place.h), other processes find it there, and once our maker has written `r` to the lifeline, it lives on without it.
  *       PROGRAM has a listening socket NAME as descriptor FD, and what it writes to FD goes to the bounded log NAME.
+ *       With --attend, PROGRAM is looked up in PATH, runs in DIRECTORY, and the lifeline carries what becomes of it (attend.h).
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
  *
@@ -15,6 +16,10 @@
  *       of its standard input or SIGTERM. Exit status 75 with --try when somebody else holds it. PROGRAM (a path) is run
  *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
  *       others that have to end too may still be in its way.
+ *
+ *   pyro-keeper pipes N
+ *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
+ *       Node has no pipes of its own; another process of the same user opens these below /proc/PID/fd.
  *
  *   pyro-keeper tsc
  *       Prints the rate of the time stamp counter in kHz.
@@ -44,6 +49,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "attend.h"
 #include "place.h"
 
 enum {
@@ -53,6 +59,7 @@ enum {
     EXIT_NOT_FOUND = 127,
     EXIT_HELD = 75, /* EX_TEMPFAIL of sysexits.h */
     MAX_LOCKS = 16,
+    MAX_PIPES = 16,
     LOCK_RETRY_MS = 10,
     LOCK_TRIES = 100, /* a second, for all locks together */
     MAX_SECONDS = 1 << 30,
@@ -70,8 +77,8 @@ static void fail(const char *what, const char *name) {
 
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
-            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper tsc\n", why);
+            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] -- PROGRAM ARGS...\n"
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper pipes N\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -121,6 +128,7 @@ struct keep {
     int locks[MAX_LOCKS];
     int lock_count;
     struct place place;
+    const char *attend; /* the program's directory; NULL: it is not attended to */
     char **program;
 };
 
@@ -182,6 +190,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
             if (keep->lock_count == MAX_LOCKS) usage("more than 16 --lock-shared");
             lock_files[keep->lock_count++] = argv[i + 1];
         } else if (strcmp(argv[i], "--place") == 0) place = argv[i + 1];
+        else if (strcmp(argv[i], "--attend") == 0) keep->attend = argv[i + 1];
         else if (strcmp(argv[i], "--listen") == 0) {
             if (!place_add_socket(&keep->place, argv[i + 1])) usage("--listen is not FD=NAME, or there are more than 8");
         } else if (strcmp(argv[i], "--log") == 0) {
@@ -211,33 +220,39 @@ static void arm(int timer, long long ms) {
 }
 
 /* Starts the program in a process group of its own. Does not return if that fails. */
-static pid_t start_program(char **program, const struct place *place, const sigset_t *mask) {
+static pid_t start_program(const struct keep *keep, const sigset_t *mask) {
+    char **program = keep->program;
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) fail("pipe", NULL);
     pid_t keeper = getpid();
     pid_t child = fork();
     if (child < 0) fail("fork", NULL);
+    struct failure failure = {0};
     if (child == 0) {
         die_with(keeper);
         setpgid(0, 0);
-        place_enter(place);
+        place_enter(&keep->place);
         signal(SIGPIPE, SIG_DFL);
         sigprocmask(SIG_SETMASK, mask, NULL);
-        execv(program[0], program);
-        int error = errno;
-        if (write(report[1], &error, sizeof error) != (ssize_t)sizeof error) _exit(EXIT_OWN_FAILURE);
-        _exit(error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+        if (keep->attend != NULL) attend_execute(keep->attend, program, &failure);
+        else {
+            execv(program[0], program);
+            failure.error = errno;
+        }
+        if (write(report[1], &failure, sizeof failure) != (ssize_t)sizeof failure) _exit(EXIT_OWN_FAILURE);
+        _exit(EXIT_NOT_FOUND);
     }
     close(report[1]);
-    int error = 0;
     ssize_t got;
-    do got = read(report[0], &error, sizeof error); while (got < 0 && errno == EINTR);
+    do got = read(report[0], &failure, sizeof failure); while (got < 0 && errno == EINTR);
     close(report[0]);
-    if (got == (ssize_t)sizeof error) {
+    if (got == (ssize_t)sizeof failure) {
         waitpid(child, NULL, 0);
-        dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", program[0], strerror(error));
-        exit(error == ENOENT || error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+        if (keep->attend != NULL) attend_failed(keep->lifeline, &failure);
+        else dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", program[0], strerror(failure.error));
+        exit(failure.error == ENOENT || failure.error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
     }
+    if (keep->attend != NULL) attend_started(keep->lifeline, child);
     return child;
 }
 
@@ -329,7 +344,7 @@ static int keep_main(int argc, char **argv) {
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) fail("prctl", NULL);
     if (keep.ttl_seconds > 0) arm(ttl, keep.ttl_seconds * 1000LL);
 
-    pid_t child = start_program(keep.program, &keep.place, &mask);
+    pid_t child = start_program(&keep, &mask);
     place_started(&keep.place);
     let_go(&keep, (int[]){signals, ttl, grace}, 3, null);
 
@@ -353,6 +368,7 @@ static int keep_main(int argc, char **argv) {
             /* What was written before the end counts, also when both are seen at once. */
             ssize_t got = recv(keep.lifeline, told, sizeof told, MSG_DONTWAIT);
             if (got < 0 && errno == ENOTSOCK) got = (wait[3].revents & (POLLHUP | POLLERR | POLLNVAL)) ? 0 : read(keep.lifeline, told, sizeof told);
+            if (got > 0 && keep.attend != NULL) attend_signals(told, (size_t)got, child);
             if (got > 0 && keep.place.directory >= 0 && memchr(told, 'r', (size_t)got) != NULL) wait[3].fd = -1;
             else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) why = "maker";
         }
@@ -380,6 +396,7 @@ static int keep_main(int argc, char **argv) {
     int status = 0;
     pid_t reaped = waitpid(child, &status, 0);
     end_descendants(signals);
+    if (keep.attend != NULL && reaped == child) attend_ended(keep.lifeline, status);
     place_close(&keep.place, reason, reaped != child ? EXIT_OWN_FAILURE : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
     if (expired) return EXIT_TTL;
     if (reaped != child) return EXIT_OWN_FAILURE;
@@ -482,6 +499,22 @@ static int lock_main(int argc, char **argv) {
     return 0;
 }
 
+/* ---- pipes ---- */
+
+static int pipes_main(long count) {
+    printf("%d", (int)getpid());
+    for (long n = 0; n < count; n++) {
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) != 0) fail("pipe", NULL);
+        printf(" %d %d", ends[0], ends[1]);
+    }
+    printf("\n");
+    if (fflush(stdout) != 0) return EXIT_OWN_FAILURE;
+    char ignored[64];
+    for (ssize_t got = 1; got > 0 || (got < 0 && errno == EINTR);) got = read(STDIN_FILENO, ignored, sizeof ignored);
+    return 0;
+}
+
 /* ---- tsc ---- */
 
 #if defined(__x86_64__)
@@ -548,6 +581,7 @@ int main(int argc, char **argv) {
     close(fd);
     if (argc >= 2 && strcmp(argv[1], "keep") == 0) return keep_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
+    if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock and tsc?");
+    usage("which of keep, lock, pipes and tsc?");
 }

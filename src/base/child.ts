@@ -24,7 +24,10 @@ export type ChildStdio = readonly ("ignore" | "pipe" | number)[];
 
 export interface KeepOptions {
   stdio: ChildStdio;
+  /** Added to the bare environment. */
   env?: Record<string, string>;
+  /** All of the environment, instead of the bare one. */
+  environment?: Record<string, string>;
   cwd?: string;
   /** Time to live, seconds: the keeper ends the child then, whether or not we live. */
   ttlSeconds?: number;
@@ -78,7 +81,7 @@ export async function keepChild(command: string, args: readonly string[], option
   }
   const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", program, ...args], {
     stdio: [...options.stdio, "pipe"] as StdioOptions,
-    env: childEnvironment(options.env),
+    env: options.environment ?? childEnvironment(options.env),
     detached: true,
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
   });
@@ -193,6 +196,7 @@ const packageOf: Record<string, string> = {
   "apt-config": "apt",
   unshare: "util-linux",
   mke2fs: "e2fsprogs",
+  bwrap: "bubblewrap",
 };
 
 /** The error for a program that is not installed, with the command that installs it. */

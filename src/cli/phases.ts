@@ -23,12 +23,17 @@ export function pullLine(output: Output, verb: Verb, progress: PullProgress): vo
   if (amount !== "") output.status(`${head} ${amount}`);
 }
 
+/** Shows what whoever asked for a VM has to know because there is none; also to those who want no lines of ours. */
+export function warningLine(output: Output, phase: Phase): void {
+  if ("warning" in phase) output.line(`warning: ${phase.warning}`);
+}
+
 /** Shows one step towards a VM. The line of `exec` and `start` say that of the verb they belong to. */
 export function phaseLine(output: Output, verb: Verb, environment: string, phase: Phase): void {
   if (phase.phase === "pull") return pullLine(output, verb, phase.progress);
   const message = messages[phase.phase];
-  const accelerator = phase.phase === "start" ? ` accelerator=${phase.accelerator}` : "";
-  output.line(`[${verb}] phase=${phase.phase} environment=${environment}${accelerator}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
+  const how = phase.phase !== "start" ? "" : "accelerator" in phase ? ` accelerator=${phase.accelerator}` : ` execution_mode=${phase.executionMode}`;
+  output.line(`[${verb}] phase=${phase.phase} environment=${environment}${how}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
 }
 
 const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {

@@ -13,6 +13,23 @@ import type { StartedVm } from "./start.js";
 /** A VM whose guest answers, whoever started it. */
 export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs"> & { vm: Pick<RunningVm, "exited" | "console"> };
 
+/** A command as it runs, wherever it does. */
+export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void };
+
+/** What runs commands: a VM whose guest answers, or the host where the caller allowed that. */
+export interface Runner {
+  vmId: string;
+  channel: { exec(request: GuestExecRequest): RunningCommand };
+  bootMs: number;
+  /** What a guest runs under. */
+  accelerator?: "kvm" | "tcg";
+  /** `guest` when left out. */
+  executionMode?: "host_compat";
+  /** What whoever asked has to know. */
+  warning?: string;
+  vm?: AnsweringVm["vm"];
+}
+
 /** In what surroundings a command runs. */
 export interface Surroundings {
   /** Added to what the guest sets by itself: PATH, HOME, USER, LOGNAME, SHELL, LANG. */
@@ -45,8 +62,10 @@ export interface ExecResult {
   vmId: string;
   environment: string;
   executionMode: "guest" | "host_compat";
-  /** What the guest ran under. */
-  accelerator: "kvm" | "tcg";
+  /** What the guest ran under; absent where there was none. */
+  accelerator?: "kvm" | "tcg";
+  /** Of a command that ran on the host: what was not isolated, and why. */
+  warning?: string;
   /** 0 to 255; 128+n when signal n ended the command; 126 and 127 as shells have them when it could not be executed. */
   exitCode: number;
   /** Name of the signal that ended the command. */
@@ -69,7 +88,7 @@ export interface ExecResult {
 /** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
 const killGraceMs = 3000;
 
-export async function execInVm(vm: AnsweringVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+export async function execInVm(vm: Runner, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   const begin = performance.now();
   const guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined });
   options.onStarted?.((signal) => guest.signal(signal, "group"));
@@ -91,8 +110,9 @@ export async function execInVm(vm: AnsweringVm, environment: string, request: Ex
   return {
     vmId: vm.vmId,
     environment,
-    executionMode: "guest",
-    accelerator: vm.accelerator,
+    executionMode: vm.executionMode ?? "guest",
+    ...(vm.accelerator !== undefined && { accelerator: vm.accelerator }),
+    ...(vm.warning !== undefined && { warning: vm.warning }),
     exitCode: exit.exitCode,
     ...(exit.signal !== undefined && { signal: exit.signal }),
     stdout: stdout.text,
@@ -123,8 +143,8 @@ export function guestCommand({ command, env, cwd, user }: Surroundings & { comma
  * has ended, a slow reader of its output costs nothing but time. The caller's signal and the VM's end come first if they do.
  */
 async function untilDone(
-  vm: AnsweringVm,
-  guest: GuestProcess,
+  vm: Runner,
+  guest: RunningCommand,
   outputDone: Promise<unknown>,
   timeoutSeconds: number,
   signal: AbortSignal | undefined,
@@ -160,8 +180,8 @@ async function untilDone(
 }
 
 /** A channel that broke because the VM ended: why it ended is the better answer. */
-export async function lossReason(vm: AnsweringVm, error: unknown): Promise<unknown> {
-  if (!(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
+export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
+  if (vm.vm === undefined || !(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
   const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 1000))]);
   if (exit === undefined) return error;
   if (exit.reason === "ttl") {

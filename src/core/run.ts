@@ -1,11 +1,12 @@
 /** One command in a VM of its own: create, start, exec, gone. */
 import type { Readable, Writable } from "node:stream";
-import { PyroError } from "../base/error.js";
+import type { PyroError } from "../base/error.js";
 import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
 import { execInVm, type ExecResult, type Surroundings } from "./exec.js";
-import { startVm, type Phase } from "./start.js";
+import { isHostsFault, openHost, type Host } from "./host-compat.js";
+import { newVmId, startVm, type Phase } from "./start.js";
 
 export interface RunRequest extends Surroundings {
   environment: string;
@@ -21,6 +22,7 @@ export interface RunRequest extends Surroundings {
   /** 1 to 604,800; default 600, or as much longer as the time-out needs. Counted from the VM's start. */
   ttlSeconds?: number;
   network?: boolean;
+  /** Runs the command on the host, which isolates little or nothing, if no VM can be had. Never done without this. */
   allowHostCompat?: boolean;
 }
 
@@ -52,10 +54,8 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
   const surroundings = { ...(env && { env }), ...(cwd !== undefined && { cwd }), ...(user !== undefined && { user }) };
   const { signal, onPhase } = options;
   const vm = await startVm(checked, { ...(signal && { signal }), ...(onPhase && { onPhase }) }).catch((error: unknown) => {
-    if (request.allowHostCompat && error instanceof PyroError && isHostsFault(error)) {
-      throw new PyroError(error.code, `${error.message} Running on the host instead is not available yet.`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });
-    }
-    throw error;
+    if (!request.allowHostCompat || !isHostsFault(error)) throw error;
+    return hostInstead(error, checked, onPhase);
   });
   try {
     return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
@@ -64,6 +64,10 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
   }
 }
 
-function isHostsFault(error: PyroError): boolean {
-  return error.code === "HOST_MISSING" || error.code === "BOOT_FAILED" || error.code === "VMM_EXITED";
+/** Never but where the caller allowed it. */
+async function hostInstead({ message }: PyroError, { ttlSeconds }: { ttlSeconds: number }, onPhase: RunOptions["onPhase"]): Promise<Host> {
+  const host = await openHost({ vmId: newVmId(), ttlSeconds, network: false, reason: message });
+  onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
+  onPhase?.({ phase: "exec", bootMs: host.bootMs });
+  return host;
 }

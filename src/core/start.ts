@@ -8,7 +8,7 @@ import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
 import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
-import { bootDeadline, bootLimits, chooseAccelerator, forking, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
+import { bootDeadline, bootLimits, chooseAccelerator, forking, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
 import { checkHost } from "./host-room.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
@@ -22,6 +22,8 @@ export type Phase =
   /** A VM is booted and frozen, for this and later ones to be forked from. */
   | { phase: "template" }
   | { phase: "start"; accelerator: "kvm" | "tcg"; kvmReason?: string }
+  /** The caller allowed it, and no VM can be had. `warning` says what is not isolated, and why. */
+  | { phase: "start"; executionMode: "host_compat"; warning: string }
   | { phase: "exec"; bootMs: number };
 
 export interface StartRequest {
@@ -188,6 +190,7 @@ async function openOrPull(name: string, options: StartOptions, looking: OpenOpti
     throw error;
   });
   if (installed !== undefined) return installed;
+  await qemuVersion(options.signal); // what is there to be known before a minute of work
   await pullEnvironment(name, {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onProgress: (progress) => options.onPhase?.({ phase: "pull", progress }),

@@ -11,7 +11,7 @@ export async function tscKhz(signal?: AbortSignal): Promise<number> {
   if (isRate(kept)) return kept;
   const { code, stdout, stderr } = await runChild(nativeProgram("pyro-keeper"), ["tsc"], { timeoutMs: 10_000, ...(signal && { signal }) });
   const rate = Number(stdout.toString("latin1"));
-  if (code !== 0 || !isRate(rate)) throw new PyroError("UNSUPPORTED", `The rate of this host's time stamp counter can't be measured: ${stderr.trim()}`);
+  if (code !== 0 || !isRate(rate)) throw new PyroError("HOST_MISSING", `The rate of this host's time stamp counter can't be measured: ${stderr.trim()}`);
   await writeFact("tsc", key, rate);
   return rate;
 }

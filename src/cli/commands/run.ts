@@ -4,7 +4,7 @@ import { PyroError } from "../../base/error.js";
 import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
-import { phaseLine } from "../phases.js";
+import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 
 /** The flags are the request's own fields. */
@@ -25,7 +25,7 @@ export function define(program: Program, context: CommandContext): void {
     .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"));
   surroundingOptions(command)
     .option("--network", "allow the guest to reach the network (not available yet: refused)")
-    .option("--allow-host-compat", "run on the host, not isolated, if no VM can be had (not available yet)")
+    .option("--allow-host-compat", "run on the host, NOT ISOLATED, if no VM can be had")
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
     .addHelpText(
@@ -52,6 +52,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   const ownLines = flags.json !== true && flags.quiet !== true;
   const onPhase = (phase: Phase) => {
     if (ownLines) phaseLine(output, "run", environment, phase);
+    if (flags.json !== true) warningLine(output, phase);
   };
   const { json, quiet: _quiet, env, user, workdir, ...sizes } = flags;
   const request = { ...sizes, ...surroundingsOf({ ...(env && { env }), ...(user && { user }), ...(workdir && { workdir }) }) };

@@ -1,8 +1,9 @@
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
-import { attachVm, execInVm, execVm, limits, type ExecResult } from "../../core/index.js";
+import { attachVm, execInVm, execVm, limits, type ExecResult, type Phase } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
+import { warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { startDetached } from "./vm-jobs.js";
 import { standardInput, summaryLine } from "./run.js";
@@ -52,7 +53,11 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
     ...(flags.json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     ...(flags.timeoutSeconds !== undefined && { timeoutSeconds: flags.timeoutSeconds }),
   };
-  const options = { signal, onStarted: (sendSignal: (signal: number) => void) => interrupts.handFirstTo(() => sendSignal(2)) };
+  const options = {
+    signal,
+    ...(!flags.json && { onPhase: (phase: Phase) => warningLine(output, phase) }),
+    onStarted: (sendSignal: (signal: number) => void) => interrupts.handFirstTo(() => sendSignal(2)),
+  };
   const result = flags.rm ? await execVm(vmId, request, options) : await execAndLeave(vmId, request, options);
   if (flags.json) output.json(result);
   else if (flags.quiet !== true) output.line(summaryLine("exec", result));

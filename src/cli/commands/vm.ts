@@ -1,7 +1,7 @@
 import type { Command as Program } from "commander";
 import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, statusVm, stopVm, vmLogs, type CreateRequest, type Vm } from "../../core/index.js";
 import { limitOption } from "../options.js";
-import { phaseLine } from "../phases.js";
+import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatTable, type Output } from "../render.js";
 import { defineExec } from "./vm-exec.js";
@@ -32,7 +32,7 @@ Example:
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--ttl-seconds <n>", "from now on, whatever happens", "ttlSeconds"))
     .option("--network", "allow the guest to reach the network (not available yet: refused)")
-    .option("--allow-host-compat", "run on the host, not isolated, if no VM can be had")
+    .option("--allow-host-compat", "run its one command on the host, NOT ISOLATED, if no VM can be had")
     .option("--start", "start it, too")
     .option("--json", "print JSON")
     .action(async (environment: string, flags: JsonFlag & { start?: boolean } & Omit<CreateRequest, "environment">) => {
@@ -133,5 +133,11 @@ function shown(output: Output, vm: Vm, json: boolean | undefined): void {
 }
 
 function phases(output: Output, verb: "create" | "start", environment: string, json: boolean | undefined): Pick<NonNullable<Parameters<typeof startVm>[1]>, "onPhase"> {
-  return json ? {} : { onPhase: (phase) => phaseLine(output, verb, environment, phase) };
+  if (json) return {};
+  return {
+    onPhase: (phase) => {
+      phaseLine(output, verb, environment, phase);
+      warningLine(output, phase);
+    },
+  };
 }

@@ -22,7 +22,7 @@ export interface ConnectedVm extends AnsweringVm {
 /** Throws INVALID_STATE for a VM that does not run, GUEST_LOST, CANCELLED. */
 export async function connectVm({ record, found }: Known, signal?: AbortSignal): Promise<ConnectedVm> {
   next(record.vmId, record.state, "use", record.lastError);
-  if (found === undefined) throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`);
+  if (found === undefined || record.executionMode === "host_compat") throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`, { hint: `pyro vm exec --rm ${record.vmId} -- COMMAND (execVm in the SDK)` });
   const channel = await firstAnswer(found, record.vmId, signal);
   return {
     vmId: record.vmId,

@@ -3,8 +3,12 @@ import { PyroError } from "../../base/error.js";
 import { checkCommand } from "../command.js";
 import { execInVm, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
 import { checkLimit } from "../limits.js";
+import { openHost } from "../host-compat.js";
+import type { Phase } from "../start.js";
 import { connectVm } from "./connect.js";
-import { knowVm, removeVm, tryVmLock } from "./store.js";
+import { next } from "./lifecycle.js";
+import { hostUptimeMs } from "./record.js";
+import { knowVm, removeVm, tryVmLock, withVm } from "./store.js";
 
 export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & {
   /** 1 to 86,400; default 30. */
@@ -13,15 +17,24 @@ export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & 
   captureBytes?: number;
 };
 
+export interface OneCommandOptions extends ExecOptions {
+  /** Called with what whoever asked has to know, where the command runs on the host. */
+  onPhase?: (phase: Phase) => void;
+}
+
 /** Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE (not started, or another one runs its one command), GUEST_LOST, VMM_EXITED, CANCELLED. */
-export async function execVm(vmId: string, request: OneCommand, options: ExecOptions = {}): Promise<ExecResult> {
+export async function execVm(vmId: string, request: OneCommand, options: OneCommandOptions = {}): Promise<ExecResult> {
   const checked = { ...request, timeoutSeconds: checkLimit("timeoutSeconds", request.timeoutSeconds), captureBytes: checkLimit("captureBytes", request.captureBytes) };
   checkCommand(request.command);
   const known = await knowVm(vmId);
   const { found } = known;
+  if (known.record.executionMode === "host_compat" && known.record.state === "started") {
+    found?.release();
+    return execOnHost(vmId, checked, options);
+  }
   if (found !== undefined && !(await found.own())) {
     found.release();
-    throw new PyroError("INVALID_STATE", `The VM ${vmId} runs its one command already, for another caller.`, { hint: "Create a VM for each command, or use `pyro vm exec` (connectVm in the SDK) for many commands on one." });
+    throw busy(vmId);
   }
   try {
     const vm = await connectVm(known, options.signal);
@@ -32,6 +45,30 @@ export async function execVm(vmId: string, request: OneCommand, options: ExecOpt
       await clearAway(vmId);
     }
   }
+}
+
+/** The VM is looked at again and its command begun while nobody else changes it; from then on others find that it runs. */
+async function execOnHost(vmId: string, request: ExecRequest, options: OneCommandOptions): Promise<ExecResult> {
+  const begun = await withVm(vmId, options.signal, async ({ directory, record, found }) => {
+    if (found !== undefined) throw busy(vmId);
+    next(vmId, record.state, "use", record.lastError);
+    const ttlSeconds = Math.max(1, Math.ceil((record.expiresAtUptimeMs - (await hostUptimeMs())) / 1000));
+    const host = await openHost({ vmId, ttlSeconds, network: false, reason: record.hostReason ?? "", place: directory });
+    options.onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
+    const result = execInVm(host, record.environment, request, options);
+    await Promise.race([host.begun, result.catch(() => {})]);
+    return { host, result };
+  });
+  try {
+    return await begun.result;
+  } finally {
+    await begun.host.end();
+    await clearAway(vmId);
+  }
+}
+
+function busy(vmId: string): PyroError {
+  return new PyroError("INVALID_STATE", `The VM ${vmId} runs its one command already, for another caller.`, { hint: "Create a VM for each command, or use `pyro vm exec` (connectVm in the SDK) for many commands on one." });
 }
 
 /** Whoever changes the VM at this moment clears it away, or the next reap does: it can't be found any more. */

@@ -25,7 +25,7 @@ async function reap(vmId: string): Promise<boolean> {
   if (typeof seen === "object") {
     seen.found?.release();
     // Found to have ended, and nobody has written that down yet.
-    if (seen.found !== undefined || seen.record.state === "created" || seen.record.state === "stopped") return false;
+    if (seen.found !== undefined || seen.record.state !== "failed") return false;
   }
   const lock = await tryVmLock(vmId);
   if (lock === undefined) return false; // being made, started, stopped or removed: whoever does that leaves it right

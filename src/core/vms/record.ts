@@ -31,6 +31,8 @@ export interface Vm {
   accelerator?: "kvm" | "tcg";
   /** Once it failed. */
   lastError?: string;
+  /** Where its command will run on the host: what is not isolated, and why. */
+  warning?: string;
 }
 
 /** What the file holds besides. */
@@ -38,6 +40,8 @@ export interface VmRecord extends Vm {
   allowHostCompat: boolean;
   /** Of the environment that it was first started from. */
   environmentDigest?: string;
+  /** Why there is no VM, where its command will run on the host. */
+  hostReason?: string;
   /** Until the guest was ready, milliseconds; once it was started. */
   bootMs?: number;
   /** The boot of the host in which it was created, and its end there on the clock that nobody sets and that counts suspension, ms since that boot. */
@@ -93,18 +97,22 @@ export function parseVmRecord(text: string): VmRecord | undefined {
   const accelerator = (["kvm", "tcg"] as const).find((each) => each === of["accelerator"]);
   const lastError = string("last_error", any);
   const environmentDigest = string("environment_digest", /^sha256:[0-9a-f]{64}$/);
+  const warning = string("warning", any);
+  const hostReason = string("host_reason", any);
   const bootMs = number("boot_ms", { min: 0, max: 1e9 });
   return {
     ...(record as VmRecord),
     ...(accelerator !== undefined && { accelerator }),
     ...(lastError !== undefined && { lastError }),
     ...(environmentDigest !== undefined && { environmentDigest }),
+    ...(warning !== undefined && { warning }),
+    ...(hostReason !== undefined && { hostReason }),
     ...(bootMs !== undefined && { bootMs }),
   };
 }
 
 /** What of a record is for everybody. */
-export function publicVm({ allowHostCompat: _allow, environmentDigest: _digest, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, ...vm }: VmRecord): Vm {
+export function publicVm({ allowHostCompat: _allow, environmentDigest: _digest, hostReason: _reason, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, ...vm }: VmRecord): Vm {
   return vm;
 }
 

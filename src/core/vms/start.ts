@@ -1,14 +1,19 @@
 /** From a record to a VM that answers and that outlives this process. */
 import { checkSignal } from "../../base/deadline.js";
 import { toPyroError } from "../../base/error.js";
+import { isHostsFault, openHost } from "../host-compat.js";
 import { startVm as startAnswering, type StartOptions } from "../start.js";
 import { next } from "./lifecycle.js";
 import { hostUptimeMs, publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
 import { withVm } from "./store.js";
+import { forgetHostRun } from "./host-run.js";
+
+/** Of what a record keeps of an error, characters. */
+const maxReason = 2000;
 
 /**
  * Starts a VM that was created, or boots one that was stopped, with the disk it had. Throws NOT_FOUND, INVALID_STATE, and what keeps a VM from starting: BOOT_FAILED,
- * HOST_MISSING, DISK_FULL …; the VM has failed then. CANCELLED leaves it as it was.
+ * HOST_MISSING, DISK_FULL …; the VM has failed then, unless its command may run on the host. CANCELLED leaves it as it was.
  */
 export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
   return withVm(vmId, options.signal, async ({ directory, record }) => {
@@ -17,6 +22,8 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
       return publicVm(await start(directory, record, options));
     } catch (error) {
       checkSignal(options.signal);
+      // A disk that a guest wrote is nowhere on the host.
+      if (record.allowHostCompat && record.environmentDigest === undefined && isHostsFault(error)) return publicVm(await startOnHost(directory, record, error.message, options));
       const failure = toPyroError(error);
       await writeVmRecord(directory, { ...record, state: next(vmId, record.state, "startFailed") as VmRecord["state"], lastError: failure.message });
       throw failure;
@@ -39,4 +46,16 @@ async function start(directory: string, record: VmRecord, options: StartOptions)
     await vm.end();
     throw error;
   }
+}
+
+/** Nothing runs until the one command does; whether it could is found out now. */
+async function startOnHost(directory: string, record: VmRecord, reason: string, { onPhase }: StartOptions): Promise<VmRecord> {
+  const host = await openHost({ vmId: record.vmId, ttlSeconds: record.ttlSeconds, network: false, reason });
+  await host.end();
+  const { lastError: _none, ...before } = record;
+  const started: VmRecord = { ...before, state: "started", executionMode: "host_compat", warning: host.warning, hostReason: reason.slice(0, maxReason), bootMs: Math.round(host.bootMs) };
+  await forgetHostRun(directory);
+  await writeVmRecord(directory, started);
+  onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
+  return started;
 }

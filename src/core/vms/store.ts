@@ -7,6 +7,7 @@ import { takeLock, tryLock, type Lock } from "../../base/lock.js";
 import { nearest } from "../../base/nearest.js";
 import { stateDirectory } from "../../base/paths.js";
 import { findVm, hostBootId, readExit, type FoundVm } from "../../vmm/index.js";
+import { wasHostRun } from "./host-run.js";
 import { next, type VmEvent } from "./lifecycle.js";
 import { hostUptimeMs, readVmRecord, vmIdPattern, type VmRecord } from "./record.js";
 
@@ -21,7 +22,7 @@ const places = {
 export interface Known {
   directory: string;
   record: VmRecord;
-  /** There if it runs as a guest; whoever asked lets go of it, or ends it. */
+  /** There if it runs, as a guest or, with its one command, on the host; whoever asked lets go of it, or ends it. */
   found?: FoundVm;
 }
 
@@ -49,9 +50,10 @@ export async function lookAt(vmId: string): Promise<Known | "gone" | undefined> 
   const record = await readVmRecord(directory);
   if (record === undefined || record.vmId !== vmId) return undefined;
   if (await isExpired(record)) return "gone";
-  if (record.state !== "started" || record.executionMode === "host_compat") return { directory, record };
+  if (record.state !== "started") return { directory, record };
   const found = await findVm(directory);
   if (found !== undefined) return { directory, record, found };
+  if (record.executionMode === "host_compat") return (await wasHostRun(directory)) ? "gone" : { directory, record };
   const { event, why } = await endOf(record, directory);
   const state = next(vmId, "started", event);
   if (state === "gone") return "gone";
