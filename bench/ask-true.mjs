@@ -1,17 +1,37 @@
-// A guest spoken to without pyro: the floor of what a command can cost.
+// A guest spoken to without pyro, in the protocol's bytes by hand (protocol/PROTOCOL.md): the floor of what a command can cost.
 
-/** SYNC, HELLO, a request to execute /bin/true, its result: the protocol's bytes by hand (protocol/PROTOCOL.md). */
+/** A field of a message (protocol/PROTOCOL.md, Messages). */
+export function field(tag, bytes) {
+  const head = Buffer.alloc(5);
+  head[0] = tag;
+  head.writeUInt32LE(bytes.length, 1);
+  return Buffer.concat([head, bytes]);
+}
+
+export function frame(type, stream, payload) {
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE((payload.length << 8) | type, 0);
+  header.writeUInt32LE(stream, 4);
+  return Buffer.concat([header, payload]);
+}
+
+export function message(type, stream, ...fields) {
+  return frame(type, stream, Buffer.concat([...fields, Buffer.from([0xff])]));
+}
+
+export function sync() {
+  return message(0x01, 0, field(0x01, Buffer.from([1, 0])), field(0x02, Buffer.from([1, 0])), field(0x04, Buffer.alloc(16, 7)));
+}
+
+/** A request to execute `argv`, with a pipe as its standard input or without. */
+export function exec(stream, argv, stdin = false) {
+  return message(0x03, stream, field(0x08, Buffer.from([1])), ...argv.map((word) => field(0x10, Buffer.from(word))), field(0x15, Buffer.from([stdin ? 1 : 0])));
+}
+
+/** SYNC, HELLO, a request to execute /bin/true, its result. */
 export function askTrue(port) {
-  const field = (tag, bytes) => Buffer.concat([Buffer.from([tag, bytes.length, 0, 0, 0]), bytes]);
-  const frame = (type, stream, ...fields) => {
-    const payload = Buffer.concat([...fields, Buffer.from([0xff])]);
-    const header = Buffer.alloc(8);
-    header.writeUInt32LE((payload.length << 8) | type, 0);
-    header.writeUInt32LE(stream, 4);
-    return Buffer.concat([header, payload]);
-  };
-  port.write(frame(0x01, 0, field(0x01, Buffer.from([1, 0])), field(0x02, Buffer.from([1, 0])), field(0x04, Buffer.alloc(16, 7))));
-  port.write(frame(0x03, 1, field(0x08, Buffer.from([1])), field(0x10, Buffer.from("/bin/true")), field(0x15, Buffer.from([0]))));
+  port.write(sync());
+  port.write(exec(1, ["/bin/true"]));
   return new Promise((resolve) => {
     let bytes = Buffer.alloc(0);
     port.on("data", (chunk) => {

@@ -2,16 +2,11 @@
 // directly in the protocol's bytes: no SDK, no keeper, no checks, and no identity, clock or entropy for the guest. All run /bin/true in debian:12,
 // from the start to the VM's end; they take turns, so a busy machine hits all of them.
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, unlinkSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { cacheDirectory } from "../dist/base/paths.js";
 import { openEnvironment } from "../dist/environments/index.js";
 import { Pyro } from "../dist/index.js";
-import { Descriptors, firstPortFd, forkCommand, monitorFd } from "../dist/vmm/backends/qemu-command.js";
-import { emptyOverlay } from "../dist/vmm/qcow2.js";
 import { askTrue } from "./ask-true.mjs";
+import { findTemplate, forkBare } from "./bare-qemu.mjs";
 import { describeMs, median } from "./statistics.mjs";
 
 const rounds = Number(process.env.ROUNDS ?? 15);
@@ -24,7 +19,7 @@ await pyro.pullEnvironment(name);
 const { accelerator } = JSON.parse(await output(["doctor", "--json"]));
 const environment = await openEnvironment(name);
 await timeSdk(); // the template is there from here on
-const template = findTemplate(environment.digest);
+const template = findTemplate(environment.digest, memMib);
 const times = { floor: [], sdk: [], cli: [], cold: [] };
 await timeBare();
 for (let round = 0; round < rounds; round++) {
@@ -72,42 +67,10 @@ async function output(args) {
   return text;
 }
 
-function findTemplate(digest) {
-  const templates = join(cacheDirectory(), "templates");
-  const found = readdirSync(templates).filter((each) => /^[0-9a-f]{64}$/.test(each)).map((each) => join(templates, each));
-  // Of several for this environment, the one of this memory size that was made last.
-  const fitting = found.map((directory) => ({ directory, ...JSON.parse(readFileSync(join(directory, "manifest.json"), "utf8")) })).filter((each) => each.environment === digest && each.files.memory.split(" ")[1] === String(memMib * 2 ** 20));
-  return fitting.sort((a, b) => b.createdAtMs - a.createdAtMs)[0].directory;
-}
-
 async function timeBare() {
   const begin = performance.now();
-  const fds = [];
-  const open = (path, flags = "r") => ({ fd: fds[fds.push(openSync(path, flags)) - 1] });
-  const scratchBase = join(cacheDirectory(), "scratch", "10240.ext4");
-  const disks = { root: open(environment.rootDisk), scratch: { base: open(scratchBase), frozen: open(join(template, "scratch")), top: overlay(open) } };
-  const stdio = new Descriptors();
-  const args = forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: open(join(template, "memory")), share: false });
-  const state = stdio.add(open(join(template, "device-state")).fd);
-  const child = spawn("qemu-system-x86_64", args, { stdio: stdio.list });
-  for (const fd of fds) closeSync(fd);
-  for (const stream of child.stdio) stream?.on("error", () => {});
-  const qmp = child.stdio[monitorFd];
-  qmp.resume();
-  for (const [execute, args] of [["qmp_capabilities", {}], ["migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] }], ["migrate-incoming", { uri: `fd:${state}` }]]) {
-    qmp.write(`${JSON.stringify({ execute, arguments: args })}\n`);
-  }
-  await askTrue(child.stdio[firstPortFd]);
-  child.kill("SIGKILL");
-  await new Promise((resolve) => child.once("exit", resolve));
+  const vm = forkBare(environment, template, { accelerator, memMib });
+  await askTrue(vm.port);
+  await vm.end();
   return performance.now() - begin;
-}
-
-function overlay(open) {
-  mkdirSync(tmpdir(), { recursive: true });
-  const path = join(tmpdir(), `pyro-bench-${process.pid}`);
-  const file = open(path, "w+");
-  unlinkSync(path);
-  writeSync(file.fd, emptyOverlay(10240 * 2 ** 20));
-  return file;
 }

@@ -1,0 +1,117 @@
+// Which processor and translator settings run real work fastest under emulation: the machine pyro boots, with one word of its command line changed.
+// Counted is the processor time of QEMU, as that is what the work costs and is little disturbed by what else the machine does. Each turn is a VM of its own, as a command of pyro's has one: what is translated for one command is of use to the next only in the same turn. The
+// settings take turns round by round, so a busy machine hits all of them. Usage: node bench/cpu-models.mjs [cpu|translator]; rounds by ROUNDS.
+import { readFileSync } from "node:fs";
+import { connectChannel } from "../dist/channel/index.js";
+import { openEnvironment } from "../dist/environments/index.js";
+import { Pyro } from "../dist/index.js";
+import { bootBare } from "./bare-qemu.mjs";
+import { median } from "./statistics.mjs";
+
+const rounds = Number(process.env.ROUNDS ?? 5);
+const name = "debian:12-build";
+
+/** Words that take the place of others. */
+const cpu = (model) => ({ "-cpu": () => model });
+const translator = (of) => ({ "-accel": of });
+const sets = {
+  cpu: {
+    "max": cpu("max"),
+    "qemu64": cpu("qemu64"),
+    "Nehalem": cpu("Nehalem"),
+    "Haswell": cpu("Haswell"),
+    "EPYC": cpu("EPYC"),
+    "max without avx2, avx": cpu("max,-avx2,-avx"),
+    "max without erms": cpu("max,-erms"),
+    "max without la57": cpu("max,-la57"),
+    "max without smap, smep": cpu("max,-smap,-smep"),
+  },
+  translator: {
+    "tb-size=16": translator((words) => words.replace(/tb-size=\d+/, "tb-size=16")),
+    "tb-size=32": translator((words) => words.replace(/tb-size=\d+/, "tb-size=32")),
+    "tb-size=64": translator((words) => words.replace(/tb-size=\d+/, "tb-size=64")),
+    "tb-size=128": translator((words) => words.replace(/tb-size=\d+/, "tb-size=128")),
+    "thread=single": translator((words) => words.replace("thread=multi", "thread=single")),
+  },
+};
+
+/** Made before the clock runs, in the guest. */
+const prepare = `
+mkdir -p /root/tree && cd /root/tree
+perl -e 'for my $d (1..20) { mkdir "d$d"; for my $f (1..15) { open my $o, ">", "d$d/f$f.txt"; print $o "line $_ of file $f in $d\\n" for 1..60 } }'
+perl -e 'for my $n (1..3) { print "int f$n(int *a, int n) { int s = $n; for (int i = 0; i < n; i++) { if (a[i] % \${\\($n + 1)} == 0) s += a[i] * $n; else s ^= a[i] << (s & 7); } return s; }\\n" } print "int main(void) { int a[9] = {0}; return f1(a, 9); }\\n"' > /root/big.c
+head -c 32000000 /dev/zero | tr '\\0' x > /root/blob`;
+
+const works = {
+  "git init, add, commit": "cd /root/tree && git init -q && git add . && git -c user.name=a -c user.email=a@b commit -q -m all && git log --oneline | wc -l",
+  "gcc -O2": "gcc -O2 -o /root/big /root/big.c",
+  "perl": `perl -e 'my %h; for my $i (1..100000) { my $w = "word" . ($i * 7919 % 5000); $h{$w}++ if $w =~ /^w(or|ar)d(\\d+)$/ } print scalar(keys %h), "\\n"; print join(",", (sort { $h{$a} <=> $h{$b} || $a cmp $b } keys %h)[0..3]), "\\n"'`,
+  "tar, create and extract": "mkdir /root/out && tar -C /usr/share/perl -cf /root/a.tar . && tar -C /root/out -xf /root/a.tar",
+  "sha256sum": "sha256sum /root/blob",
+};
+
+const environment = await ready();
+for (const set of process.argv.length > 2 ? process.argv.slice(2) : Object.keys(sets)) await compare(sets[set]);
+
+async function ready() {
+  await new Pyro().pullEnvironment(name);
+  // The scratch disk's base is made by the first run.
+  await new Pyro().runInVm({ environment: name, command: ["/bin/true"] });
+  return openEnvironment(name);
+}
+
+async function compare(settings) {
+  const times = Object.fromEntries(Object.keys(settings).map((setting) => [setting, Object.fromEntries(columns().map((column) => [column, []]))]));
+  for (let round = 0; round < rounds; round++) {
+    // Not always in the same order: what comes after a hot or a quiet moment differs.
+    const turn = Object.keys(settings);
+    for (const setting of [...turn.slice(round % turn.length), ...turn.slice(0, round % turn.length)]) await oneTurn(settings[setting], times[setting]);
+  }
+  print(times);
+}
+
+async function oneTurn(changes, times) {
+  const vm = await bootBare(environment, { accelerator: "tcg", memMib: 1024 }, (words) => words.map((word, at) => changes[words[at - 1]]?.(word) ?? word));
+  try {
+    const channel = await connectChannel(vm.port, { fresh: true });
+    times["boot"].push(cpuMs(vm.child.pid));
+    await shell(channel, prepare);
+    for (const [work, script] of Object.entries(works)) {
+      const before = cpuMs(vm.child.pid);
+      await shell(channel, script);
+      times[work].push(cpuMs(vm.child.pid) - before);
+    }
+    times["all five"].push(Object.keys(works).reduce((sum, work) => sum + times[work].at(-1), 0));
+    channel.close();
+  } finally {
+    await vm.end();
+  }
+}
+
+/** User and system time of all its threads, milliseconds (proc(5), fields 14 and 15 of stat, in hundredths of a second). */
+function cpuMs(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1].split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+async function shell(channel, script) {
+  const guest = channel.exec({ argv: ["/bin/sh", "-ec", script], stdin: false });
+  const errors = [];
+  guest.stdout.resume();
+  guest.stderr.on("data", (chunk) => errors.push(chunk));
+  const { exitCode } = await guest.result;
+  if (exitCode !== 0) throw new Error(`status ${exitCode} of ${script}: ${Buffer.concat(errors)}`);
+}
+
+function columns() {
+  return ["boot", ...Object.keys(works), "all five"];
+}
+
+/** Medians; behind them how many times the first one's, turn by turn. */
+function print(times) {
+  const [first] = Object.values(times);
+  console.log(`| ${rounds} rounds | ${columns().join(" | ")} |\n|${" --- |".repeat(columns().length + 1)}`);
+  for (const [setting, of] of Object.entries(times)) {
+    console.log(`| ${setting} | ${columns().map((column) => `${median(of[column]).toFixed(0)} (${median(of[column].map((ms, round) => ms / first[column][round])).toFixed(2)})`).join(" | ")} |`);
+  }
+}
