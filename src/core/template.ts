@@ -29,6 +29,8 @@ export interface TemplateRequest {
   /** The machine, as it would be booted. */
   spec: VmSpec;
   accelerator: Accelerator;
+  /** Called, and waited for, before anything is booted: keeps the environment from being pruned. */
+  hold: () => Promise<void>;
 }
 
 export interface TemplateOptions {
@@ -151,6 +153,7 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
     const found = await findTemplate(key); // somebody else may have made it while we waited
     if (found !== undefined) return { template: found, made: false };
     await checkSpace(request.spec);
+    await request.hold();
     options.onPhase?.({ phase: "template" });
     const begin = Date.now();
     const directory = places.making();
