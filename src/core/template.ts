@@ -132,9 +132,9 @@ async function describe(forking: Forking, { environment, spec, accelerator }: Te
 /** One that is there, whole, as it was when it was made, and not too old. */
 async function findTemplate(key: string): Promise<Template | undefined> {
   const directory = places.template(key);
-  const manifest = await readManifest(directory);
+  const [manifest, stamps] = await Promise.all([readManifest(directory), stampsOf(directory).catch(() => ({}))]);
   if (manifest === undefined || manifest.key !== key || !isFresh(manifest, Date.now(), settings.templateMaxAgeSeconds() * 1000)) return undefined;
-  const stamp = stampText(await stampsOf(directory).catch(() => ({})));
+  const stamp = stampText(stamps);
   if (stamp !== stampText(manifest.files)) {
     log("a template is damaged", { key });
     return undefined;

@@ -160,23 +160,28 @@ async function untilMigrated(qmp: Process["qmp"]): Promise<void> {
 async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<RunningVm> {
   checkPorts(spec);
   const files: FileHandle[] = [];
-  const opened = async (file: Promise<FileHandle>) => {
-    files.push(await file);
-    return files.at(-1)!;
+  const opened = async (opening: Promise<FileHandle>) => {
+    const file = await opening;
+    files.push(file);
+    return file;
   };
   try {
     // All through one handle: files of one template, also if another takes its place now.
     const place = await opened(open(directory, constants.O_RDONLY | constants.O_DIRECTORY));
     const at = (name: string) => `/proc/self/fd/${place.fd}/${name}`;
-    const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
-    if (spec.scratchBase !== undefined) {
-      const base = await openDisk(spec.scratchBase, files);
-      const top = await opened(openUnnamed(spec.temporaryDirectory));
+    const ofTemplate = (name: string) => opened(open(at(name), constants.O_RDONLY));
+    const scratch = async (path: string) => {
+      const [base, frozen, top] = await settled([openDisk(path, files), ofTemplate(fileNames.scratch), opened(openUnnamed(spec.temporaryDirectory))]);
       await writeOverlay(top, base);
-      disks.scratch = { base, frozen: await opened(open(at(fileNames.scratch), constants.O_RDONLY)), top };
-    }
-    const memory = await opened(open(at(fileNames.memory), constants.O_RDONLY));
-    const state = await opened(open(at(fileNames.state), constants.O_RDONLY));
+      return { base, frozen, top };
+    };
+    const [memory, state, root, layers] = await settled([
+      ofTemplate(fileNames.memory),
+      ofTemplate(fileNames.state),
+      spec.rootDisk === undefined ? undefined : openDisk(spec.rootDisk, files),
+      spec.scratchBase === undefined ? undefined : scratch(spec.scratchBase),
+    ]);
+    const disks: Disks = { ...(root !== undefined && { root }), ...(layers !== undefined && { scratch: layers }) };
     checkSignal(signal);
     const stdio = new Descriptors();
     const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false });
@@ -191,6 +196,12 @@ async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, s
   } finally {
     await Promise.allSettled(files.map((file) => file.close()));
   }
+}
+
+/** As Promise.all, but a failure waits for the others, so that whoever closes what was opened knows all of it. */
+async function settled<const T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 async function writeOverlay(top: FileHandle, base: FileHandle): Promise<void> {
