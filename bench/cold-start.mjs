@@ -11,7 +11,7 @@ import { askTrue } from "./ask-true.mjs";
 import { describeMs, median } from "./statistics.mjs";
 
 const rounds = Number(process.env.ROUNDS ?? 7);
-const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const main = fileURLToPath(new URL("../dist/main.cjs", import.meta.url));
 const environment = "debian:12";
 /** Every VM is booted. */
 const env = { ...process.env, PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" };

@@ -10,7 +10,7 @@ import { findTemplate, forkBare } from "./bare-qemu.mjs";
 import { describeMs, median } from "./statistics.mjs";
 
 const rounds = Number(process.env.ROUNDS ?? 15);
-const main = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const main = fileURLToPath(new URL("../dist/main.cjs", import.meta.url));
 const name = "debian:12";
 const memMib = 1024;
 const pyro = new Pyro();

@@ -9,6 +9,8 @@
 void cgroups_open(const char *path);
 // A new cgroup: its number, and a descriptor for CLONE_INTO_CGROUP in *fd; 0 with *fd -1 where there are none; -errno in *fd if it failed.
 uint32_t cgroup_make(int *fd);
+// Makes the next one ahead, for when there is nothing else to do.
+void cgroups_prepare(void);
 // SIGKILL to all that is in it.
 void cgroup_kill(int fd);
 // Removes it now or, while processes live in it, later.

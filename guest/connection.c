@@ -65,6 +65,7 @@ bool connection_step(struct connection *connection) {
       i++;
       continue;
     }
+    write_output(connection);  // nobody waits for what it left to be cleared away
     stream_free(stream);
     connection->streams[i] = connection->streams[--connection->stream_count];
     progress = true;

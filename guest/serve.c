@@ -47,6 +47,7 @@ void serve(const int *ports, unsigned count, int until_gone) {
     progress = drains_step() || progress;
     if (until_gone && gone == count) break;
     // A turn that did nothing has cleared every flag it tried: only then wait.
+    if (!progress) cgroups_prepare();
     loop_wait(progress ? 0 : timeout_ms);
   }
   for (unsigned i = 0; i < count; i++) {

@@ -3,4 +3,4 @@ import { run, say, setUp } from "./setup.mjs";
 
 setUp();
 say("pyro run debian:12 -- git --version");
-run(process.execPath, ["dist/main.js", "run", "debian:12", "--", "git", "--version"]);
+run(process.execPath, ["dist/main.cjs", "run", "debian:12", "--", "git", "--version"]);

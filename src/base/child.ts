@@ -4,8 +4,7 @@
  * closes, for whatever reason it closes: a SIGKILL of this process included.
  */
 import { spawn, type ChildProcess, type StdioOptions } from "node:child_process";
-import { constants } from "node:fs";
-import { access } from "node:fs/promises";
+import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { PyroError, systemCode } from "./error.js";
@@ -175,7 +174,7 @@ export async function findProgram(command: string): Promise<string> {
   const candidates = command.includes("/") ? [command] : childEnvironment()["PATH"]!.split(":").filter((each) => each.startsWith("/")).map((each) => join(each, command));
   for (const candidate of candidates) {
     try {
-      await access(candidate, constants.X_OK);
+      accessSync(candidate, constants.X_OK); // every VM's start waits for it, directory by directory
       return candidate;
     } catch {
       // not this one

@@ -1,6 +1,6 @@
 /** Where things are: what pyro keeps on the user's disk, and the files of its own package. */
 import { fileURLToPath } from "node:url";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { PyroError } from "./error.js";
@@ -42,8 +42,14 @@ export function nativeProgram(name: "pyro-guest" | "pyro-keeper"): string {
   return path;
 }
 
-/** The directory that holds package.json; two levels up from here, in `src/base/` as in `dist/base/`. */
-export const packageRoot: string = fileURLToPath(new URL("../..", import.meta.url));
+/** The directory that holds package.json: above this file, whether it is in `src/base/`, in `dist/base/` or part of a bundle. */
+export const packageRoot: string = findPackageRoot(dirname(fileURLToPath(import.meta.url)));
+
+function findPackageRoot(directory: string): string {
+  for (let at = directory; ; at = dirname(at)) {
+    if (existsSync(join(at, "package.json")) || at === dirname(at)) return at;
+  }
+}
 
 function home(): string {
   const value = settings.home() ?? homedir();

@@ -1,6 +1,6 @@
 /** The command line: which word is which command. Only the code of the command at hand is loaded. */
 import { Command, CommanderError } from "commander";
-import { readFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PyroError, toPyroError } from "../base/error.js";
 import { setLogSink } from "../base/log.js";
@@ -126,7 +126,7 @@ export function splitGuestCommand(args: readonly string[]): { own: string[]; gue
 const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--job", "--signal"]);
 
 async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
-  const { version } = JSON.parse(await readFile(join(packageRoot, "package.json"), "utf8")) as { version: string };
+  const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
   const program = new Command("pyro")
     .description("Commands that nobody has read, in a real virtual machine.")
     .version(version, "--version", "print the version")

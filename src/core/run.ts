@@ -35,6 +35,8 @@ export interface RunOptions {
   stdin?: Readable;
   stdout?: Writable;
   stderr?: Writable;
+  /** This process is about to end: the VM's end is begun and not waited for. Its keeper sees to it, as it does if this process is killed. */
+  leaving?: boolean;
 }
 
 export async function runInVm(request: RunRequest, options: RunOptions = {}): Promise<ExecResult> {
@@ -60,7 +62,8 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
   try {
     return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
   } finally {
-    await vm.end();
+    const ended = vm.end();
+    if (!options.leaving) await ended;
   }
 }
 

@@ -80,10 +80,10 @@ export function startVm(request: StartRequest, options: StartOptions = {}): Prom
   });
 }
 
-async function forkOrBoot({ environment, spec, choice }: Prepared, vmId: string, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
+async function forkOrBoot({ environment, spec, choice, hold }: Prepared, vmId: string, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
   const { signal, onPhase } = options;
   // A disk with a life behind it belongs to no template's memory.
-  const template = options.cold || spec.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator }, options);
+  const template = options.cold || spec.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator, hold }, options);
   checkSignal(signal);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
   const begin = performance.now();
@@ -99,6 +99,7 @@ async function forkOrBoot({ environment, spec, choice }: Prepared, vmId: string,
       else log("no fork", { environment: environment.name, why: message });
     }
   }
+  await hold();
   return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options);
 }
 
@@ -107,9 +108,14 @@ export interface Prepared {
   environment: OpenEnvironment;
   spec: VmSpec;
   choice: AcceleratorChoice;
+  /**
+   * From here on the environment is not pruned, until the work is done. For whoever boots from its files by their names. A fork does without, as that
+   * is one more process: it opens its files, the keeper of its VM locks the environment, and one that was pruned in between fails it.
+   */
+  hold(): Promise<void>;
 }
 
-/** Has everything ready that a VM needs, and keeps it from being pruned while `work` starts one; a running VM's keeper does so itself. */
+/** Has everything ready that a VM needs. A running VM's keeper keeps its environment from being pruned. */
 export async function withPrepared<T>(request: StartRequest, options: StartOptions, work: (prepared: Prepared) => Promise<T>): Promise<T> {
   const waiting = {
     ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -119,9 +125,10 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
   if (request.environmentDigest !== undefined && request.environmentDigest !== environment.digest) {
     throw new PyroError("INVALID_STATE", `The environment ${environment.name} is another one than when the VM was first started, and its disk does not fit the new one.`, { hint: "Create another VM." });
   }
-  const held = holdEnvironment(environment, waiting);
+  let held: ReturnType<typeof holdEnvironment> | undefined;
+  const hold = async () => void (await (held ??= holdEnvironment(environment, waiting)));
   try {
-    const [scratchBase, choice] = await Promise.all([scratchDisk(request.diskMib, waiting), accelerate(environment, options), held]);
+    const [scratchBase, choice] = await Promise.all([scratchDisk(request.diskMib, waiting), accelerate(environment, options, hold)]);
     const spec: VmSpec = {
       vcpuCount: request.vcpuCount,
       memMib: request.memMib,
@@ -134,9 +141,9 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
       lockShared: [environment.lockFile],
       ...(request.place !== undefined && { place: request.place }),
     };
-    return await work({ environment, spec, choice });
+    return await work({ environment, spec, choice, hold });
   } finally {
-    held.then((lock) => lock.release()).catch(() => {}); // nobody has to wait for it
+    held?.then((lock) => lock.release()).catch(() => {}); // nobody has to wait for it
   }
 }
 
@@ -163,7 +170,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
 }
 
 /** Which accelerator guests of this host get, and what was found out about KVM. Boots a probe once per host boot. */
-export function accelerate(environment: OpenEnvironment, options: StartOptions = {}): Promise<AcceleratorChoice> {
+export function accelerate(environment: OpenEnvironment, options: StartOptions = {}, hold?: () => Promise<void>): Promise<AcceleratorChoice> {
   return chooseAccelerator({
     kernel: environment.kernel,
     initramfs: environment.initramfs,
@@ -171,7 +178,10 @@ export function accelerate(environment: OpenEnvironment, options: StartOptions =
     ...(options.probeAgain && { again: true }),
     saysHello,
     setting: settings.accelerator(),
-    onProbe: () => options.onPhase?.({ phase: "probe" }),
+    onProbe: async () => {
+      await hold?.();
+      options.onPhase?.({ phase: "probe" });
+    },
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
 }

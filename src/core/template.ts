@@ -29,6 +29,8 @@ export interface TemplateRequest {
   /** The machine, as it would be booted. */
   spec: VmSpec;
   accelerator: Accelerator;
+  /** Called, and waited for, before anything is booted: keeps the environment from being pruned. */
+  hold: () => Promise<void>;
 }
 
 export interface TemplateOptions {
@@ -130,9 +132,9 @@ async function describe(forking: Forking, { environment, spec, accelerator }: Te
 /** One that is there, whole, as it was when it was made, and not too old. */
 async function findTemplate(key: string): Promise<Template | undefined> {
   const directory = places.template(key);
-  const manifest = await readManifest(directory);
+  const [manifest, stamps] = await Promise.all([readManifest(directory), stampsOf(directory).catch(() => ({}))]);
   if (manifest === undefined || manifest.key !== key || !isFresh(manifest, Date.now(), settings.templateMaxAgeSeconds() * 1000)) return undefined;
-  const stamp = stampText(await stampsOf(directory).catch(() => ({})));
+  const stamp = stampText(stamps);
   if (stamp !== stampText(manifest.files)) {
     log("a template is damaged", { key });
     return undefined;
@@ -151,6 +153,7 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
     const found = await findTemplate(key); // somebody else may have made it while we waited
     if (found !== undefined) return { template: found, made: false };
     await checkSpace(request.spec);
+    await request.hold();
     options.onPhase?.({ phase: "template" });
     const begin = Date.now();
     const directory = places.making();

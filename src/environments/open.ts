@@ -41,10 +41,12 @@ export interface OpenEnvironment {
 export async function openEnvironment(name: string, options: OpenOptions = {}): Promise<OpenEnvironment | undefined> {
   findEntry(name);
   checkSignal(options.signal);
+  const guestProgram = readFile(nativeProgram("pyro-guest")); // while the environment is looked at
+  guestProgram.catch(() => {});
   try {
     const installed = await findInstalled(name, "stamps", options.signal);
     if (installed === undefined || !(await isWantedKernelSource(installed.manifest.kernel.source))) return undefined;
-    return openInstalled(name, await withOurGuest(name, installed, options));
+    return openInstalled(name, await withOurGuest(name, installed, await guestProgram, options));
   } catch (error) {
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
     throw new PyroError(error.code, error.message, { hint: error.hint ?? `pyro env pull ${name}`, cause: error });
@@ -52,8 +54,7 @@ export async function openEnvironment(name: string, options: OpenOptions = {}): 
 }
 
 /** The guest program comes with pyro, not with the environment: after an update of pyro the initramfs is packed anew. */
-async function withOurGuest(name: string, installed: Installed, { signal, onWait }: OpenOptions): Promise<Installed> {
-  const guestProgram = await readFile(nativeProgram("pyro-guest"));
+async function withOurGuest(name: string, installed: Installed, guestProgram: Buffer, { signal, onWait }: OpenOptions): Promise<Installed> {
   const guestDigest = digestOf(guestProgram);
   if (installed.manifest.guestDigest === guestDigest) return installed;
   const [{ findKernel }, { packInitramfs }] = await Promise.all([import("./kernel.js"), import("./pull.js")]); // half of this folder, needed once

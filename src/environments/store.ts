@@ -30,17 +30,23 @@ export async function findInstalled(name: string, check: Check, signal?: AbortSi
 /** The environment in the directory for `digest` (64 hexadecimal digits), checked. */
 export async function checkInstalled(digest: string, check: Check, signal?: AbortSignal): Promise<Installed> {
   const directory = places.environment(digest);
-  const manifest = await readManifestOf(digest);
-  const lock = await lstat(lockFileOf(directory)).catch(() => undefined);
-  if (!lock?.isFile()) throw damaged(digest, "its lock is missing"); // no VM could start from it
-  const stamps = check === "full" ? {} : await readStamps(directory);
+  // Looked at all at once, as every VM waits for it; judged one after the other, so that the same damage is always called the same.
+  const lockLook = lstat(lockFileOf(directory)).catch(() => undefined);
+  const stampsLook: Promise<Stamps> | Stamps = check === "full" ? {} : readStamps(directory);
+  const looks = bootFiles.map((name) => stampFile(join(directory, name)).catch((error: unknown) => damaged(digest, `${name} ${systemCode(error) === "ENOENT" ? "is missing" : "can't be read"}`, error)));
+  const manifest = await readManifestOf(digest).catch(async (error: unknown) => {
+    await Promise.allSettled([stampsLook, ...looks]); // nothing is left open
+    throw error;
+  });
+  if (!(await lockLook)?.isFile()) throw damaged(digest, "its lock is missing"); // no VM could start from it
+  const stamps = await stampsLook;
+  const stampsNow = await Promise.all(looks);
   const fresh: Stamps = {};
   let changed = false;
-  for (const name of bootFiles) {
+  for (const [at, name] of bootFiles.entries()) {
     const path = join(directory, name);
-    const stamp = await stampFile(path).catch((error: unknown) => {
-      throw damaged(digest, `${name} ${systemCode(error) === "ENOENT" ? "is missing" : "can't be read"}`, error);
-    });
+    const stamp = stampsNow[at]!;
+    if (stamp instanceof PyroError) throw stamp;
     const expected = manifest.files[name];
     if (stamp.size !== `${expected.sizeBytes}`) throw damaged(digest, `${name} has ${stamp.size} bytes instead of ${expected.sizeBytes}`);
     const before = stamps[name];

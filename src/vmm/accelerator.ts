@@ -44,8 +44,8 @@ export interface AcceleratorOptions {
   /** Resolves when the guest behind the port has proved that it runs. */
   saysHello: (port: Duplex, signal: AbortSignal) => Promise<void>;
   setting: AcceleratorSetting;
-  /** Called before a guest is booted for a test. */
-  onProbe?: () => void;
+  /** Called, and waited for, before a guest is booted for a test. */
+  onProbe?: () => void | Promise<void>;
   signal?: AbortSignal;
 }
 
@@ -88,7 +88,7 @@ async function verdict(backend: Backend, options: AcceleratorOptions): Promise<{
   const key = [boot, build, options.guestKey].join("|");
   const kept = options.again ? undefined : await readFact("kvm", key);
   if (isVerdict(kept)) return kept;
-  options.onProbe?.();
+  await options.onProbe?.();
   const fresh = await probe(backend, options);
   checkSignal(options.signal); // a probe that was broken off says nothing
   await writeFact("kvm", key, fresh);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
+const main = new URL("../../dist/main.cjs", import.meta.url).pathname;
 const home = mkdtempSync(join(tmpdir(), "pyro-contract-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 

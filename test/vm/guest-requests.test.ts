@@ -147,6 +147,11 @@ test("background children live on, CANCEL leaves none", async () => {
   await expect.poll(() => count("471[2]")).toBe("0");
 });
 
+test("a command that removes the cgroup made ahead for the next one does it no harm", async () => {
+  await run(channel, { argv: sh("rmdir /sys/fs/cgroup/pyro/*") }); // its own is in use and stays
+  expect(await text(channel, { argv: ["echo", "fine"] })).toBe("fine");
+});
+
 test("64 at once, 1,000 in a row", async () => {
   const all = await Promise.all(Array.from({ length: 64 }, (_, at) => text(channel, { argv: ["echo", String(at)] })));
   expect(all).toEqual(Array.from({ length: 64 }, (_, at) => String(at)));

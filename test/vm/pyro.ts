@@ -3,7 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
+const main = new URL("../../dist/main.cjs", import.meta.url).pathname;
 
 export interface PyroResult {
   status: number | null;

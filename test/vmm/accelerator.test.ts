@@ -88,7 +88,7 @@ it.runIf(accessible)("tries again when asked to (runs where /dev/kvm may be open
 it.runIf(accessible)("remembers nothing of a probe that was broken off (runs where /dev/kvm may be opened)", async () => {
   const controller = new AbortController();
   const first = backend();
-  const waiting = choose(first.fake, { ...options("auto", () => new Promise(() => {})), signal: controller.signal, onProbe: () => setTimeout(() => controller.abort(), 20) });
+  const waiting = choose(first.fake, { ...options("auto", () => new Promise(() => {})), signal: controller.signal, onProbe: () => void setTimeout(() => controller.abort(), 20) });
   await expect(waiting).rejects.toMatchObject({ code: "CANCELLED" });
   expect(first.counts).toEqual({ started: 1, ended: 1 });
   expect(await choose(backend().fake, options("auto", async () => {}))).toMatchObject({ accelerator: "kvm" });

@@ -61,6 +61,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     {
       signal: AbortSignal.any([interrupts.signal, output.lost]),
       onPhase,
+      leaving: true,
       // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
       onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
       ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),

@@ -11,6 +11,7 @@ import { findProgram } from "../../base/child.js";
 import { checkSignal, sleep, withDeadline } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
+import { settled } from "../../base/settled.js";
 import { fileKey, hostBootId } from "../host-facts.js";
 import { tscKhz } from "../tsc.js";
 import type { Accelerator, FreezableVm, Forking, RunningVm, VmSpec } from "../vmm.js";
@@ -164,20 +165,23 @@ async function untilMigrated(qmp: Process["qmp"]): Promise<void> {
 async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, signal?: AbortSignal): Promise<RunningVm> {
   checkPorts(spec);
   const files: FileHandle[] = [];
-  const opened = async (file: Promise<FileHandle>) => {
-    files.push(await file);
-    return files.at(-1)!;
+  const opened = async (opening: Promise<FileHandle>) => {
+    const file = await opening;
+    files.push(file);
+    return file;
   };
   try {
     // All through one handle: files of one template, also if another takes its place now.
     const place = await opened(open(directory, constants.O_RDONLY | constants.O_DIRECTORY));
     const at = (name: string) => `/proc/self/fd/${place.fd}/${name}`;
-    const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
-    if (spec.scratchBase !== undefined) {
-      disks.scratch = await openScratch(spec, spec.scratchBase, files, at(fileNames.scratch));
-    }
-    const memory = await opened(open(at(fileNames.memory), constants.O_RDONLY));
-    const state = await opened(open(at(fileNames.state), constants.O_RDONLY));
+    const ofTemplate = (name: string) => opened(open(at(name), constants.O_RDONLY));
+    const [memory, state, root, scratch] = await settled([
+      ofTemplate(fileNames.memory),
+      ofTemplate(fileNames.state),
+      spec.rootDisk === undefined ? undefined : openDisk(spec.rootDisk, files),
+      spec.scratchBase === undefined ? undefined : openScratch(spec, spec.scratchBase, files, at(fileNames.scratch)),
+    ]);
+    const disks: Disks = { ...(root !== undefined && { root }), ...(scratch !== undefined && { scratch }) };
     checkSignal(signal);
     const stdio = new Descriptors(spec.place === undefined ? "ours" : "keeper");
     const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false });

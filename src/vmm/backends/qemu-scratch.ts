@@ -2,6 +2,7 @@
 import { constants, copyFile, link, open, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { PyroError, systemCode } from "../../base/error.js";
+import { settled } from "../../base/settled.js";
 import { placeNames } from "../place.js";
 import { emptyOverlay } from "../qcow2.js";
 import { openUnnamed } from "../unnamed-file.js";
@@ -18,12 +19,12 @@ export async function openScratch(spec: VmSpec, baseFile: string, files: FileHan
     files.push(await file);
     return files.at(-1)!;
   };
-  const base = await openDisk(baseFile, files);
   if (spec.place === undefined) {
-    const top = await opened(openUnnamed(spec.temporaryDirectory));
+    const [base, below, top] = await settled([openDisk(baseFile, files), frozen === undefined ? undefined : opened(open(frozen, constants.O_RDONLY)), opened(openUnnamed(spec.temporaryDirectory))]);
     await writeOverlay(top, base);
-    return { base, top, ...(frozen !== undefined && { frozen: await opened(open(frozen, constants.O_RDONLY)) }) };
+    return { base, top, ...(below !== undefined && { frozen: below }) };
   }
+  const base = await openDisk(baseFile, files);
   const { directory, disk } = spec.place;
   const [topFile, frozenFile] = [join(directory, placeNames.scratch), join(directory, placeNames.frozen)];
   if (disk === "new") {
