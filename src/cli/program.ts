@@ -72,10 +72,13 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
 
 /** VMs that expired or lost their owner end with whatever command comes next. `vm` waits for it, as it is about to say what is there. */
 async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
-  const { reapExpired } = await import("../core/index.js");
-  const done = reapExpired({ signal });
-  if (asked === "vm") await done;
-  else done.catch(() => {}); // interrupted anywhere, it is gone on with by the next one
+  const { anyVms, reapExpired } = await import("../core/index.js");
+  const reap = async () => {
+    if (await anyVms()) await reapExpired({ signal });
+  };
+  if (asked === "vm") await reap();
+  // Beside a command that takes long enough; broken off anywhere, it is gone on with by the next one.
+  else setTimeout(() => void reap().catch(() => {}), 100).unref();
 }
 
 /** What runs a guest's command keeps all low numbers for it. */

@@ -8,7 +8,7 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { attendChild, type AttendedEnd } from "../base/attended.js";
-import { PyroError, type ErrorCode } from "../base/error.js";
+import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { makePipes, type Pipes } from "../base/pipes.js";
 import { childEnvironment } from "../base/settings.js";
@@ -35,13 +35,6 @@ export interface Host extends Runner {
   begun: Promise<void>;
   /** Kills the command with all its descendants, and removes all that is left of it. */
   end(): Promise<void>;
-}
-
-const failures: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["HOST_MISSING", "BOOT_FAILED", "VMM_EXITED"]);
-
-/** Whether no VM can be had here: the host lacks something, or guests don't come up on it. What the caller got wrong stays an error. */
-export function isHostsFault(error: unknown): error is PyroError {
-  return error instanceof PyroError && failures.has(error.code);
 }
 
 /** Throws HOST_MISSING, DENIED, DISK_FULL. */

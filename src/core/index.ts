@@ -1,25 +1,53 @@
-/** What faces may use. */
+/** What faces may use. What `run` needs at once is imported; all else is loaded when it is called for the first time. */
+import { lazily } from "./lazily.js";
+
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
-export type { Command } from "./command.js";
-export type { ExecResult, Surroundings } from "./exec.js";
-export { execInVm, type ExecOptions } from "./exec.js";
-export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
-export { readWhole } from "./files.js";
-export { attachJob, forgetJob, killJob, listJobs, startJob, type AttachedJob, type Job, type JobExit, type JobRequest } from "./jobs.js";
-export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";
-export { copyIn, copyOut, type CopyOptions, type CopyResult } from "./copy/copy.js";
-export type { CopyProgress } from "./copy/progress.js";
-export * from "./vms/index.js";
-export type { Phase } from "./start.js";
-export type { DoctorCheck, DoctorOptions, DoctorReport } from "./doctor.js";
-export const diagnose: typeof import("./doctor.js").diagnose = async (...args) => (await import("./doctor.js")).diagnose(...args); // loaded when it is needed
 export { limits } from "./limits.js";
-export { pruneEnvironments, pullEnvironment, warmEnvironment, type WarmRequest, type WarmResult } from "./environments.js";
-export {
-  listEnvironments,
-  inspectEnvironment,
-  type Environment,
-  type EnvironmentDetails,
-  type PullPhase,
-  type PullProgress,
-} from "../environments/index.js";
+export { anyVms } from "./vms/any.js";
+export type { Command } from "./command.js";
+export type { ExecOptions, ExecResult, Surroundings } from "./exec.js";
+export type { Phase } from "./start.js";
+
+const doctor = () => import("./doctor.js");
+export const diagnose = lazily(doctor, "diagnose");
+export type { DoctorCheck, DoctorOptions, DoctorReport } from "./doctor.js";
+
+const environments = () => import("./environments.js");
+export const pruneEnvironments = lazily(environments, "pruneEnvironments");
+export const pullEnvironment = lazily(environments, "pullEnvironment");
+export const warmEnvironment = lazily(environments, "warmEnvironment");
+export type { WarmRequest, WarmResult } from "./environments.js";
+export { listEnvironments, inspectEnvironment, type Environment, type EnvironmentDetails, type PullPhase, type PullProgress } from "../environments/index.js";
+
+const vms = () => import("./vms/index.js");
+export const attachVm = lazily(vms, "attachVm");
+export const createVm = lazily(vms, "createVm");
+export const deleteVm = lazily(vms, "deleteVm");
+export const execVm = lazily(vms, "execVm");
+export const listVms = lazily(vms, "listVms");
+export const networkInfoVm = lazily(vms, "networkInfoVm");
+export const openVm = lazily(vms, "openVm");
+export const reapExpired = lazily(vms, "reapExpired");
+export const startVm = lazily(vms, "startVm");
+export const statusVm = lazily(vms, "statusVm");
+export const stopVm = lazily(vms, "stopVm");
+export const vmLogs = lazily(vms, "vmLogs");
+export type { CreateRequest, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm, VmState } from "./vms/index.js";
+
+// What is done in a VM that answers; all but `spawnInVm` wait anyway.
+export { execInVm } from "./exec.js";
+export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
+const jobs = () => import("./jobs.js");
+export const attachJob = lazily(jobs, "attachJob");
+export const forgetJob = lazily(jobs, "forgetJob");
+export const killJob = lazily(jobs, "killJob");
+export const listJobs = lazily(jobs, "listJobs");
+export const startJob = lazily(jobs, "startJob");
+export type { AttachedJob, Job, JobExit, JobRequest } from "./jobs.js";
+const copies = () => import("./copy/copy.js");
+export const copyIn = lazily(copies, "copyIn");
+export const copyOut = lazily(copies, "copyOut");
+export type { CopyOptions, CopyResult } from "./copy/copy.js";
+export type { CopyProgress } from "./copy/progress.js";
+export const readWhole = lazily(() => import("./files.js"), "readWhole");
+export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";

@@ -5,7 +5,8 @@ import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
 import { execInVm, type ExecResult, type Surroundings } from "./exec.js";
-import { isHostsFault, openHost, type Host } from "./host-compat.js";
+import type { Host } from "./host-compat.js";
+import { isHostsFault } from "./hosts-fault.js";
 import { newVmId, startVm, type Phase } from "./start.js";
 
 export interface RunRequest extends Surroundings {
@@ -69,6 +70,7 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
 
 /** Never but where the caller allowed it. */
 async function hostInstead({ message }: PyroError, { ttlSeconds }: { ttlSeconds: number }, onPhase: RunOptions["onPhase"]): Promise<Host> {
+  const { openHost } = await import("./host-compat.js");
   const host = await openHost({ vmId: newVmId(), ttlSeconds, network: false, reason: message });
   onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
   onPhase?.({ phase: "exec", bootMs: host.bootMs });

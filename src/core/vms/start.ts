@@ -1,7 +1,8 @@
 /** From a record to a VM that answers and that outlives this process. */
 import { checkSignal } from "../../base/deadline.js";
 import { toPyroError } from "../../base/error.js";
-import { isHostsFault, openHost } from "../host-compat.js";
+import { openHost } from "../host-compat.js";
+import { isHostsFault } from "../hosts-fault.js";
 import { startVm as startAnswering, type StartOptions } from "../start.js";
 import { next } from "./lifecycle.js";
 import { hostUptimeMs, publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
