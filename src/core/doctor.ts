@@ -98,7 +98,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
 async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {
   options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
   const vm = await startVm(
-    { environment: environment.name, vcpuCount: 1, memMib: 256, diskMib: limits.diskMib.default, ttlSeconds: 180 },
+    { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 },
     { cold: true, ...(options.signal !== undefined && { signal: options.signal }) },
   );
   try {

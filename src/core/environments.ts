@@ -51,7 +51,7 @@ export async function warmEnvironment(request: WarmRequest, options: { signal?: 
   const vcpuCount = checkLimit("vcpuCount", request.vcpuCount);
   const memMib = checkLimit("memMib", request.memMib);
   const sized = { environment: request.environment, vcpuCount, memMib };
-  const { warm, accelerator } = await withPrepared({ ...sized, diskMib: limits.diskMib.default, ttlSeconds: limits.ttlSeconds.default }, options, async ({ environment, spec, choice, hold }) => ({
+  const { warm, accelerator } = await withPrepared({ ...sized, ttlSeconds: limits.ttlSeconds.default }, options, async ({ environment, spec, choice, hold }) => ({
     warm: await warmTemplate({ environment, spec, accelerator: choice.accelerator, hold }, options),
     accelerator: choice.accelerator,
   }));

@@ -11,6 +11,7 @@ import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type Op
 import { bootDeadline, bootLimits, chooseAccelerator, forking, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
 import { checkHost } from "./host-room.js";
+import { limits } from "./limits.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
 
 /** What happens between the call and the command, for whoever shows it. */
@@ -30,7 +31,8 @@ export interface StartRequest {
   environment: string;
   vcpuCount: number;
   memMib: number;
-  diskMib: number;
+  /** Default 10,240. */
+  diskMib?: number;
   ttlSeconds: number;
   /** A new one when left out. */
   vmId?: string;
@@ -128,7 +130,7 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
   let held: ReturnType<typeof holdEnvironment> | undefined;
   const hold = async () => void (await (held ??= holdEnvironment(environment, waiting)));
   try {
-    const [scratchBase, choice] = await Promise.all([scratchDisk(request.diskMib, waiting), accelerate(environment, options, hold)]);
+    const [scratchBase, choice] = await Promise.all([scratchDisk(request.diskMib ?? limits.diskMib.default, waiting), accelerate(environment, options, hold)]);
     const spec: VmSpec = {
       vcpuCount: request.vcpuCount,
       memMib: request.memMib,
