@@ -214,6 +214,7 @@ test("a job outlives its connection, and what it left behind can still be killed
 });
 
 test("how it is", async () => {
+  await run(channel, { argv: sh("i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done") });
   const stats = await channel.stats();
   expect(stats.memoryTotalBytes).toBeGreaterThan(400 * 2 ** 20);
   expect(stats.memoryTotalBytes).toBeLessThan(512 * 2 ** 20);
