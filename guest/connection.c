@@ -19,6 +19,7 @@ bool power_off_wanted;
 
 static bool write_output(struct connection *connection);
 static bool read_input(struct connection *connection);
+static bool host_gone(struct connection *connection);
 static void end_connection(struct connection *connection);
 static void take_frame(struct connection *connection, const struct frame *frame);
 static void begin(struct connection *connection, const struct frame *frame);
@@ -52,6 +53,8 @@ void connection_close(struct connection *connection) {
 
 bool connection_step(struct connection *connection) {
   bool progress = write_output(connection);
+  // Is it still gone?
+  if (connection->zero_ns != 0 && now_ns() - connection->zero_ns > GONE_MS * 1000000LL) connection->source.readable = true;
   if (connection->early_ns != 0 && now_ns() - connection->early_ns > EARLY_MS * 1000000LL) {
     // The notice came and went unseen, or the host side was gone again before it.
     connection->source.readable = true;
@@ -109,20 +112,30 @@ static bool read_input(struct connection *connection) {
       connection->source.readable = false;
       if (count < 0 && errno == EAGAIN) {
         connection->connected = true;
-        connection->early_ns = 0;
+        connection->early_ns = connection->zero_ns = 0;
       } else if (connection->connected) {
-        end_connection(connection);
+        progress = host_gone(connection) || progress;
       } else {
         connection->gone = true;
       }
       break;
     }
     connection->gone = false;
+    connection->zero_ns = 0;
     if (!connection->connected && connection->early_ns == 0) connection->early_ns = now_ns();
     decoder_filled(&connection->decoder, (size_t)count);
     progress = true;
   }
   return progress;
+}
+
+// Not at once: where one client follows another, the next one's SYNC can be here before the notices of the end and the new beginning are, and
+// between the two read says 0. That one is over in a moment; this one, whose end this is, can wait for it.
+static bool host_gone(struct connection *connection) {
+  if (connection->zero_ns == 0) connection->zero_ns = now_ns();
+  if (now_ns() - connection->zero_ns <= GONE_MS * 1000000LL) return false;
+  end_connection(connection);
+  return true;
 }
 
 // A serial port without a host side: the next host begins anew.
@@ -132,6 +145,7 @@ static void end_connection(struct connection *connection) {
   decoder_reset(&connection->decoder);
   connection->state = WAITING;
   connection->connected = false;
+  connection->zero_ns = 0;
   connection->gone = true;
 }
 
@@ -347,7 +361,10 @@ static void drop_all(struct connection *connection) {
   connection->parts_length = connection->parts_capacity = 0;
 }
 
-int connection_timeout(const struct connection *connection) { return connection->early_ns == 0 ? -1 : EARLY_MS / 2; }
+int connection_timeout(const struct connection *connection) {
+  if (connection->zero_ns != 0) return GONE_MS / 2;
+  return connection->early_ns == 0 ? -1 : EARLY_MS / 2;
+}
 
 bool connection_reaped(struct connection *connection, pid_t pid, int status) {
   for (unsigned i = 0; i < connection->stream_count; i++) {

@@ -18,6 +18,7 @@ struct connection {
   bool connected;
   bool gone;          // read said 0
   int64_t early_ns;   // when data came before that notice; 0: it didn't
+  int64_t zero_ns;    // since when read has said 0 of a host side that was there; 0: it doesn't
   struct decoder decoder;
   struct output output;
   struct stream *streams[MAX_STREAMS];

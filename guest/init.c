@@ -43,6 +43,10 @@ void init_system(void) {
   int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (oom < 0 || write(oom, "-1000", 5) != 5) fatal("set oom_score_adj");
   close(oom);
+  // A list of all processes with each that is killed for its memory: long, and nobody's.
+  int dump = open("/proc/sys/vm/oom_dump_tasks", O_WRONLY | O_CLOEXEC);
+  if (dump >= 0 && write(dump, "0", 1) != 1) say("oom_dump_tasks stays: errno %d", errno);
+  if (dump >= 0) close(dump);
   must_mount("cgroup2", "/sys/fs/cgroup", "cgroup2", STRICT, NULL);
   cgroups_open("/sys/fs/cgroup");
   if (probing()) return;

@@ -35,14 +35,15 @@
 #define MAX_MODULES 100u
 
 #define EARLY_MS 2000
+#define GONE_MS 100
 #define DEVICE_DEADLINE_MS 30000
 // Disks are there when their driver is in; this is for a host that is very slow.
 #define DISK_DEADLINE_MS 5000
 #define TTY_TAIL_BYTES 1048576u
 
-// Processes and threads of all commands together, by the memory: half of what the kernel allows in all (8 a MiB), so that this program can always start
-// another, and never so many that there are no numbers left for them.
-#define PROCESSES_PER_MIB 4u
+// Processes and threads of all commands together, by the memory. A shell that does nothing but fork itself takes half a MiB for each, so that a fork
+// bomb ends at this limit and not at the end of memory; and the kernel allows 8 a MiB, so this program can always start another.
+#define PROCESSES_PER_MIB 1u
 #define LEAST_PROCESSES 256u
 #define MOST_PROCESSES 16384u
 

@@ -41,7 +41,8 @@ void serve(const int *ports, unsigned count, int until_gone) {
     for (unsigned i = 0; i < count; i++) {
       progress = connection_step(connections[i]) || progress;
       gone += connections[i]->gone;
-      if (connection_timeout(connections[i]) >= 0) timeout_ms = connection_timeout(connections[i]);
+      int wanted_ms = connection_timeout(connections[i]);
+      if (wanted_ms >= 0 && (timeout_ms < 0 || wanted_ms < timeout_ms)) timeout_ms = wanted_ms;
     }
     progress = jobs_step() || progress;
     progress = drains_step() || progress;

@@ -137,6 +137,22 @@ test("200 clients one after another, whatever became of the one before", async (
   last.close();
 });
 
+test("60 clients in line at a guest that has no time: each one's first words come with the notice that the one before is gone", async () => {
+  const machine = await boot("line", true);
+  const first = await channelTo(machine, 1);
+  await first.startJob("busy", { argv: ["sh", "-c", "for i in 1 2 3 4; do while :; do :; done & done; wait"] });
+  let before = await channelTo(machine);
+  for (let count = 0; count < 60; count++) {
+    // Its SYNC is written while the one before is still there.
+    const next = connectChannel(await machine.client(), { deadlineMs: 100_000 });
+    expect(await before.ping()).toBeGreaterThan(0);
+    before.close();
+    before = await next;
+  }
+  expect(await before.ping()).toBeGreaterThan(0);
+  await first.killJob("busy", 9, "all");
+});
+
 test("a client's commands end with it, its job does not", async () => {
   const machine = await boot("job", true);
   const first = await channelTo(machine);

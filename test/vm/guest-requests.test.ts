@@ -10,7 +10,7 @@ let guest: Guest;
 let channel: Channel;
 
 beforeAll(async () => {
-  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 3 });
+  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 3, ttlSeconds: 1200 });
   channel = guest.channel;
   await channel.identify({ vmId: "vm-test", hostname: "vm-test", machineId: "0123456789abcdef0123456789abcdef" });
 });
@@ -219,13 +219,14 @@ test("a job outlives its connection, and what it left behind can still be killed
 });
 
 test("how it is", async () => {
+  await run(channel, { argv: sh("i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done") });
   const stats = await channel.stats();
   expect(stats.memoryTotalBytes).toBeGreaterThan(400 * 2 ** 20);
   expect(stats.memoryTotalBytes).toBeLessThan(512 * 2 ** 20);
   expect(stats.memoryAvailableBytes).toBeLessThan(stats.memoryTotalBytes);
   expect(stats.diskTotalBytes).toBeGreaterThan(9 * 2 ** 30);
   expect(stats.diskFreeBytes).toBeLessThan(stats.diskTotalBytes);
-  expect([stats.cpuTimeMs > 100, stats.uptimeMs > 1000]).toEqual([true, true]);
+  expect([stats.cpuTimeMs > 0, stats.uptimeMs > 0]).toEqual([true, true]);
   const before = stats.processes;
   const sleeper = channel.exec({ argv: ["sleep", "4715"] });
   await sleeper.started;
@@ -237,14 +238,14 @@ test("how it is", async () => {
 test("at the limit of processes no command starts, and everything else goes on", async () => {
   const limit = "/sys/fs/cgroup/pyro/pids.max";
   const before = await text(channel, { argv: ["cat", limit] });
-  expect([Number(before) > 1600, Number(before) <= 2048]).toEqual([true, true]);
+  expect([Number(before) > 400, Number(before) <= 512]).toEqual([true, true]); // one a MiB
   await run(channel, { argv: sh(`echo 40 > ${limit}`) });
-  const many = channel.exec({ argv: sh("while sleep 4716 & do :; done; sleep 4716") });
+  const many = channel.exec({ argv: ["perl", "-e", "while (1) { my $child = fork; sleep 4716 unless $child }"] }); // children, and the parent when it can't fork
   await expect.poll(async () => (await channel.stats()).processes, { timeout: 60_000 }).toBe(40);
   expect((await run(channel, { argv: ["true"] })).outcome).toMatchObject({ failure: { errno: 11, stage: "fork" } });
   await channel.writeFile("/tmp/meanwhile", Buffer.from("written"));
   many.cancel();
-  expect(await many.result).toMatchObject({ exitCode: expect.any(Number) as number });
+  expect(await many.result).toMatchObject({ signal: 9 });
   await channel.writeFile(limit, Buffer.from(before), { append: true });
   expect(await text(channel, { argv: ["cat", "/tmp/meanwhile", limit] })).toBe(`written${before}`);
 });
