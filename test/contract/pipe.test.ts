@@ -85,7 +85,7 @@ test("thousands of lines that somebody broke: it never dies, and what it answers
   const random = lcg(20261124);
   const pick = <T>(of: readonly T[]): T => of[Math.floor(random() * of.length)]!;
   // Nothing here names an environment that exists: a request that came through by chance must not fetch one.
-  const values = [null, true, 0, -1, 1.5, 1e308, "", "x", "vm-aaaaaaaa", "nowhere:1", [], ["x"], {}, { a: 1 }, "\u0000", "\ud800", "é".repeat(300), [[[]]], { __proto__: null, constructor: 1 }];
+  const values: unknown[] = [null, true, 0, -1, 1.5, 1e308, "", "x", "vm-aaaaaaaa", "nowhere:1", [], ["x"], {}, { a: 1 }, "\u0000", "\ud800", "é".repeat(300), [[[]]], { __proto__: null, constructor: 1 }];
   const argumentNames = ["environment", "vm_id", "command", "mem_mib", "vcpu_count", "timeout_seconds", "env", "force", "__proto__", "memMib", "", "network"];
   const whole = () => ({
     jsonrpc: random() < 0.9 ? "2.0" : pick(values),

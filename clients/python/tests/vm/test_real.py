@@ -1,6 +1,8 @@
-"""With the real ``pyro`` (``PYRO_EXECUTABLE``) and real VMs, in the surroundings that test/vm/python.test.ts prepares."""
+"""With the real ``pyro`` and real VMs, in the surroundings that test/vm/python.test.ts prepares.
 
-import os
+No package, so that ``unittest discover -s tests`` finds nothing here.
+"""
+
 import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,6 @@ from pyro_mcp import Pyro, PyroError
 ENVIRONMENT = "debian:12-base"
 
 
-@unittest.skipUnless(os.environ.get("PYRO_EXECUTABLE"), "these are run by `npx vitest run --project vm test/vm/python.test.ts`")
 class Real(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
