@@ -23,12 +23,13 @@ interface CommandModule {
 }
 
 /** Every command, in the order of the help. A new verb is a line here and a file in `commands/`. */
-const commands: Record<string, { summary: string; load: () => Promise<CommandModule> }> = {
+const commands: Record<string, { summary: string; hidden?: boolean; load: () => Promise<CommandModule> }> = {
   run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
+  pipe: { summary: "answer requests of a program", hidden: true, load: () => import("./commands/pipe.js") },
 };
 
 /** Runs the command line `args` (without node and script) to its end, writes out what it has to say, and returns the exit status. */
@@ -139,9 +140,9 @@ async function buildProgram(asked: string | undefined, context: CommandContext):
     .showSuggestionAfterError(false)
     .exitOverride()
     .addHelpText("after", "\nExample:\n  pyro run debian:12 -- git --version");
-  for (const [name, { summary, load }] of Object.entries(commands)) {
+  for (const [name, { summary, hidden = false, load }] of Object.entries(commands)) {
     if (name === asked) (await load()).define(program, context);
-    else program.command(name).summary(summary).description(summary).helpOption(false);
+    else program.command(name, { hidden }).summary(summary).description(summary).helpOption(false);
   }
   inherit(program);
   if (asked === undefined) {
