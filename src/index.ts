@@ -14,6 +14,7 @@ export type {
   SpawnedProcess,
   SpawnRequest,
   Vm as VmRecord,
+  VmStats,
   WarmRequest,
   WarmResult,
 } from "./core/index.js";

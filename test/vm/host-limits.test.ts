@@ -53,7 +53,7 @@ test("what systemd delegated: beside our group, or in it after all that is there
     in_group $g/not '/tmp/keeper limits pids.max=5; cat /proc/self/cgroup'
   `)).toEqual([
     "limits pids.max in /sys/fs/cgroup/beside", "0::/beside/leaf",
-    "limits pids.max in /sys/fs/cgroup/own", "0::/own/pyro", "limits pids.max in /sys/fs/cgroup/own", "2",
+    "limits pids.max in /sys/fs/cgroup/own", "0::/own/pyro", "limits pids.max in /sys/fs/cgroup/own", "3",
     "none: systemd delegated no control group to us", "0::/not",
   ]);
 });
