@@ -2,12 +2,13 @@
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
  *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...
- *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] -- PROGRAM ARGS...
+ *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... -- PROGRAM ARGS...
  *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
  *       With a place (place.h), other processes find it there, and once our maker has written `r` to the lifeline, it lives on without it.
  *       PROGRAM has a listening socket NAME as descriptor FD, and what it writes to FD goes to the bounded log NAME.
  *       With --attend, PROGRAM is looked up in PATH, runs in DIRECTORY, and the lifeline carries what becomes of it (attend.h).
+ *       With limits, PROGRAM runs in a control group of its own, if one can be made (group.h), with VALUE in its FILE.
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
  *
@@ -16,6 +17,9 @@
  *       of its standard input or SIGTERM. Exit status 75 with --try when somebody else holds it. PROGRAM (a path) is run
  *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
  *       others that have to end too may still be in its way.
+ *
+ *   pyro-keeper limits FILE=VALUE...
+ *       Says which limits `keep` could set, and where, or why none.
  *
  *   pyro-keeper pipes N
  *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
@@ -50,6 +54,7 @@
 #include <unistd.h>
 
 #include "attend.h"
+#include "group.h"
 #include "place.h"
 
 enum {
@@ -77,8 +82,8 @@ static void fail(const char *what, const char *name) {
 
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
-            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper pipes N\n       pyro-keeper tsc\n", why);
+            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... -- PROGRAM ARGS...\n"
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper pipes N\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -128,6 +133,7 @@ struct keep {
     int locks[MAX_LOCKS];
     int lock_count;
     struct place place;
+    struct group group;
     const char *attend; /* the program's directory; NULL: it is not attended to */
     char **program;
 };
@@ -191,6 +197,9 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
             lock_files[keep->lock_count++] = argv[i + 1];
         } else if (strcmp(argv[i], "--place") == 0) place = argv[i + 1];
         else if (strcmp(argv[i], "--attend") == 0) keep->attend = argv[i + 1];
+        else if (strcmp(argv[i], "--limit") == 0) {
+            if (!group_add_limit(&keep->group, argv[i + 1])) usage("--limit is not FILE=VALUE, or there are more than 8");
+        }
         else if (strcmp(argv[i], "--listen") == 0) {
             if (!place_add_socket(&keep->place, argv[i + 1])) usage("--listen is not FD=NAME, or there are more than 8");
         } else if (strcmp(argv[i], "--log") == 0) {
@@ -206,6 +215,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
     if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
+    keep->group.parent = keep->group.fd = -1;
+    if (keep->group.limit_count > 0) group_open(&keep->group);
 }
 
 static int open_timer(void) {
@@ -220,12 +231,12 @@ static void arm(int timer, long long ms) {
 }
 
 /* Starts the program in a process group of its own. Does not return if that fails. */
-static pid_t start_program(const struct keep *keep, const sigset_t *mask) {
+static pid_t start_program(struct keep *keep, const sigset_t *mask) {
     char **program = keep->program;
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) fail("pipe", NULL);
     pid_t keeper = getpid();
-    pid_t child = fork();
+    pid_t child = group_fork(&keep->group);
     if (child < 0) fail("fork", NULL);
     struct failure failure = {0};
     if (child == 0) {
@@ -248,6 +259,7 @@ static pid_t start_program(const struct keep *keep, const sigset_t *mask) {
     close(report[0]);
     if (got == (ssize_t)sizeof failure) {
         waitpid(child, NULL, 0);
+        group_close(&keep->group);
         if (keep->attend != NULL) attend_failed(keep->lifeline, &failure);
         else dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", program[0], strerror(failure.error));
         exit(failure.error == ENOENT || failure.error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
@@ -259,10 +271,14 @@ static pid_t start_program(const struct keep *keep, const sigset_t *mask) {
 /* Closes what only the program needs: a socket's other side must see its end when the program closes it or dies. */
 static void let_go(const struct keep *keep, const int *own, int own_count, int null) {
     for (int fd = 0; fd <= 2; fd++) dup2(null, fd);
-    unsigned kept[MAX_LOCKS + PLACE_MAX_POLL + 8];
+    unsigned kept[MAX_LOCKS + PLACE_MAX_POLL + 10];
     int count = place_descriptors(&keep->place, kept);
     kept[count++] = (unsigned)keep->lifeline;
     for (int n = 0; n < keep->lock_count; n++) kept[count++] = (unsigned)keep->locks[n];
+    if (keep->group.fd >= 0) {
+        kept[count++] = (unsigned)keep->group.parent;
+        kept[count++] = (unsigned)keep->group.fd;
+    }
     for (int n = 0; n < own_count; n++) kept[count++] = (unsigned)own[n];
     unsigned next = 3;
     while (next != UINT_MAX) {
@@ -396,6 +412,7 @@ static int keep_main(int argc, char **argv) {
     int status = 0;
     pid_t reaped = waitpid(child, &status, 0);
     end_descendants(signals);
+    group_close(&keep.group);
     if (keep.attend != NULL && reaped == child) attend_ended(keep.lifeline, status);
     place_close(&keep.place, reason, reaped != child ? EXIT_OWN_FAILURE : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
     if (expired) return EXIT_TTL;
@@ -499,6 +516,17 @@ static int lock_main(int argc, char **argv) {
     return 0;
 }
 
+/* ---- limits ---- */
+
+static int limits_main(int argc, char **argv) {
+    struct group group = {0};
+    for (int i = 0; i < argc; i++)
+        if (!group_add_limit(&group, argv[i])) usage("a limit is not FILE=VALUE, or there are more than 8");
+    group_say(&group, group_open(&group));
+    group_close(&group);
+    return fflush(stdout) == 0 ? 0 : EXIT_OWN_FAILURE;
+}
+
 /* ---- pipes ---- */
 
 static int pipes_main(long count) {
@@ -581,7 +609,8 @@ int main(int argc, char **argv) {
     close(fd);
     if (argc >= 2 && strcmp(argv[1], "keep") == 0) return keep_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
+    if (argc >= 2 && strcmp(argv[1], "limits") == 0) return limits_main(argc - 2, argv + 2);
     if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock, pipes and tsc?");
+    usage("which of keep, lock, limits, pipes and tsc?");
 }

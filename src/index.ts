@@ -31,6 +31,7 @@ export type {
   Surroundings,
   Vm as VmRecord,
   VmState,
+  VmStats,
   WarmRequest,
   WarmResult,
 } from "./core/index.js";

@@ -35,6 +35,8 @@ export interface KeepOptions {
   /** Files on which the keeper holds a shared lock for as long as the child lives. */
   lockShared?: readonly string[];
   place?: KeeperPlace;
+  /** What its control group (cgroup v2) has in which file, where one can be made for it; elsewhere it runs without. */
+  limits?: Readonly<Record<string, string>>;
 }
 
 /** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
@@ -78,6 +80,7 @@ export async function keepChild(command: string, args: readonly string[], option
     for (const [fd, name] of options.place.listen) keeperArgs.push("--listen", `${fd}=${name}`);
     for (const [fd, name] of options.place.log) keeperArgs.push("--log", `${fd}=${name}`);
   }
+  for (const [file, value] of Object.entries(options.limits ?? {})) keeperArgs.push("--limit", `${file}=${value}`);
   const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", program, ...args], {
     stdio: [...options.stdio, "pipe"] as StdioOptions,
     env: options.environment ?? childEnvironment(options.env),

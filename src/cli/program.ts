@@ -178,5 +178,5 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
 const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--detach", "--archive", "--parents", "--help", "--version"];
 const subcommands: Record<string, readonly string[]> = {
   env: ["list", "pull", "warm", "inspect", "prune"],
-  vm: ["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "list", "logs", "network", "reap"],
+  vm: ["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap"],
 };

@@ -8,7 +8,7 @@ import { toPyroError, type PyroError } from "../base/error.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import { checkBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
-import { inspectKvm, qemuVersion, type KvmVerdict } from "../vmm/index.js";
+import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/index.js";
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
 import { accelerate, startVm } from "./start.js";
@@ -61,6 +61,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
   await check("lz4", () => findProgram("lz4"));
   await check("mke2fs", () => findProgram("mke2fs"));
   await check("cache", checkCache);
+  checks.push(await describeLimits());
 
   let kvm: KvmVerdict = { ...(await inspectKvm()), guestRan: undefined };
   let accelerator: "kvm" | "tcg" | undefined;
@@ -93,6 +94,14 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: false },
     checks,
   };
+}
+
+/** VMs run without them, too, so there is nothing to fail. */
+async function describeLimits(): Promise<DoctorCheck> {
+  const { files, detail } = await inspectLimits();
+  if (files.length > 0) return { name: "host limits", ok: true, detail: `each VM gets a control group in ${detail}: ${files.join(", ")}` };
+  const cgroups = !detail.startsWith("this host has no cgroup");
+  return { name: "host limits", ok: true, detail: `none by control groups: ${detail}`, ...(cgroups && { fix: "systemd-run --user --scope -p Delegate=yes pyro …, to have them" }) };
 }
 
 async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {

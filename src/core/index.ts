@@ -29,10 +29,11 @@ export const networkInfoVm = lazily(vms, "networkInfoVm");
 export const openVm = lazily(vms, "openVm");
 export const reapExpired = lazily(vms, "reapExpired");
 export const startVm = lazily(vms, "startVm");
+export const statsVm = lazily(vms, "statsVm");
 export const statusVm = lazily(vms, "statusVm");
 export const stopVm = lazily(vms, "stopVm");
 export const vmLogs = lazily(vms, "vmLogs");
-export type { CreateRequest, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm, VmState } from "./vms/index.js";
+export type { CreateRequest, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm, VmState, VmStats } from "./vms/index.js";
 
 // What is done in a VM that answers; all but `spawnInVm` wait anyway.
 export { execInVm } from "./exec.js";

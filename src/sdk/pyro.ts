@@ -13,6 +13,7 @@ import {
   reapExpired,
   runInVm,
   startVm,
+  statsVm,
   statusVm,
   stopVm,
   vmLogs,
@@ -28,6 +29,7 @@ import {
   type PullProgress,
   type RunRequest,
   type Vm as VmRecord,
+  type VmStats,
   type WarmRequest,
   type WarmResult,
 } from "../core/index.js";
@@ -88,6 +90,7 @@ export class Pyro {
 
   /**
    * Starts a VM (a fork of a frozen one where it can be), runs one command in it and ends it, whatever happens. Pulls the environment if it is not installed.
+   * With `allowHostCompat`, and only then, the command runs on the host if no VM can be had; the result's `warning` says what that means.
    * Throws BOOT_FAILED, HOST_MISSING, INVALID_ARGUMENT, NOT_FOUND, CANCELLED (by `signal`).
    */
   async runInVm(options: RunInVmOptions): Promise<ExecResult> {
@@ -142,6 +145,11 @@ export class Pyro {
   /** What is true of a VM now. Throws NOT_FOUND. */
   async statusVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<VmRecord> {
     return statusVm(vmId);
+  }
+
+  /** What a VM uses, as the host sees it. Throws NOT_FOUND. */
+  async statsVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<VmStats> {
+    return statsVm(vmId);
   }
 
   /** All VMs with a record, oldest first. Those of `runInVm` and `openVm` have none. */

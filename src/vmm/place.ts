@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { PyroError, systemCode } from "../base/error.js";
 import { readRegular } from "../base/regular-file.js";
 import { harmless, maxConsoleBytes } from "./console.js";
-import { parseCpuMs } from "./process-time.js";
+import { parseCpuMs, parseStartMs } from "./process-time.js";
 import type { VmExit } from "./vmm.js";
 
 export const placeNames = {
@@ -54,6 +54,8 @@ export interface FoundVm {
 }
 
 export interface VmUsage {
+  /** Since its monitor was started, milliseconds, time spent suspended included. */
+  uptimeMs: number;
   /** Processor time since its start, milliseconds. */
   cpuMs: number;
   /** Memory that is its alone and its share of what it has in common with others (proportional set size), bytes. */
@@ -189,14 +191,15 @@ class Replies {
 
 async function usageOf(pid: string, place: string): Promise<VmUsage | undefined> {
   try {
-    const [stat, rollup, layers] = await Promise.all([
+    const [stat, uptime, rollup, layers] = await Promise.all([
       readFile(`/proc/${pid}/stat`, "latin1"),
+      readFile("/proc/uptime", "latin1"),
       readFile(`/proc/${pid}/smaps_rollup`, "latin1"),
       Promise.all([placeNames.scratch, placeNames.frozen].map((name) => blocksOf(join(place, name)))),
     ]);
     const memoryKib = Number(/^Pss:\s+([0-9]+) kB/m.exec(rollup)?.[1]);
     if (!Number.isFinite(memoryKib)) throw new PyroError("INTERNAL", "/proc does not tell how much memory a process has.");
-    return { cpuMs: parseCpuMs(stat), memoryBytes: memoryKib * 1024, diskBytes: layers.reduce((sum, each) => sum + each, 0) };
+    return { uptimeMs: Math.max(0, Math.round(parseFloat(uptime) * 1000) - parseStartMs(stat)), cpuMs: parseCpuMs(stat), memoryBytes: memoryKib * 1024, diskBytes: layers.reduce((sum, each) => sum + each, 0) };
   } catch (error) {
     if (error instanceof PyroError) throw error;
     return undefined;

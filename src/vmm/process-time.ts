@@ -19,3 +19,8 @@ export function parseCpuMs(stat: string): number {
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return (Number(fields[11]) + Number(fields[12])) * msPerTick;
 }
+
+/** When the process of such a line was started, milliseconds since the host's boot. */
+export function parseStartMs(stat: string): number {
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]) * msPerTick;
+}

@@ -1,9 +1,9 @@
 import type { Command as Program } from "commander";
-import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, statusVm, stopVm, vmLogs, type CreateRequest, type Vm } from "../../core/index.js";
+import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, statsVm, statusVm, stopVm, vmLogs, type CreateRequest, type Vm } from "../../core/index.js";
 import { limitOption } from "../options.js";
 import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
-import { formatTable, type Output } from "../render.js";
+import { formatBytes, formatTable, type Output } from "../render.js";
 import { defineExec } from "./vm-exec.js";
 import { defineJobs } from "./vm-jobs.js";
 
@@ -86,6 +86,29 @@ Example:
       const status = await statusVm(vmId);
       if (flags.json) return output.json(status);
       output.result(formatTable(Object.entries(status).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), String(value)])));
+    });
+
+  vm.command("stats")
+    .description("show what a VM uses of the host, and what its guest says of itself")
+    .argument("<vm-id>", "see `pyro vm list`")
+    .option("--json", "print JSON")
+    .action(async (vmId: string, flags: JsonFlag) => {
+      const stats = await statsVm(vmId);
+      if (flags.json) return output.json(stats);
+      const { uptimeMs, host, guest } = stats;
+      output.result(formatTable([
+        ["vm_id", stats.vmId],
+        ["state", stats.state],
+        ...(uptimeMs === undefined ? [] : [["uptime", `${Math.round(uptimeMs / 1000)} s`]]),
+        ["remaining", `${Math.round(stats.remainingMs / 1000)} s`],
+        ...(host === undefined ? [] : [["cpu", `${(host.cpuMs / 1000).toFixed(2)} s`], ["memory", formatBytes(host.memoryBytes)], ["disk", formatBytes(host.diskBytes)]]),
+        ...(guest === undefined ? [] : [
+          ["guest memory", `${formatBytes(guest.memoryAvailableBytes)} of ${formatBytes(guest.memoryTotalBytes)} available`],
+          ["guest disk", `${formatBytes(guest.diskFreeBytes)} of ${formatBytes(guest.diskTotalBytes)} free`],
+          ["guest cpu", `${(guest.cpuTimeMs / 1000).toFixed(2)} s by commands`],
+          ["guest processes", String(guest.processes)],
+        ]),
+      ]));
     });
 
   vm.command("list")

@@ -9,6 +9,7 @@ import { sleep } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { ConsoleLog } from "../console.js";
+import { hostLimits } from "../host-limits.js";
 import { connectIn, logTail, placeNames, portCount } from "../place.js";
 import { childrenCpuMs } from "../process-time.js";
 import { Qmp } from "../qmp.js";
@@ -36,6 +37,7 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
   const child = await keepChild(settings.qemu(), args, {
     stdio: stdio.list,
     graceMs: 0,
+    limits: hostLimits(spec),
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
     ...(spec.lockShared !== undefined && { lockShared: spec.lockShared }),
     ...(spec.place !== undefined && {
