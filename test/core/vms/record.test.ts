@@ -116,7 +116,7 @@ test("a newer pyro's record is neither read nor taken for garbage", async () => 
   const directory = newDirectory();
   writeFileSync(join(directory, "vm.json"), '{"schema_version": 2, "anything": []}');
   await expect(readVmRecord(directory)).rejects.toMatchObject({ code: "UNSUPPORTED" });
-  for (const version of [0, -1, 1.5, "2", null, true, [2], 1e400]) expect(parseVmRecord(text.replace('"schema_version": 1', `"schema_version": ${JSON.stringify(version)}`))).toBe(undefined);
+  for (const version of [0, -1, 1.5, "2", null, true, [2]]) expect(parseVmRecord(text.replace('"schema_version": 1', `"schema_version": ${JSON.stringify(version)}`))).toBe(undefined);
 });
 
 test("each field has one kind of value; without a field that must be there, there is no record", () => {
