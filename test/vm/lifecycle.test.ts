@@ -71,6 +71,13 @@ test("the whole life of a VM, each step by a process of its own", async () => {
   expect(leftovers(home)).toEqual([]);
 });
 
+test("a template serves many VMs with a record: none of them wears it out", async () => {
+  await created().then((id) => sdk.startVm(id)); // makes it, where there is none
+  const phases: string[] = [];
+  for (let n = 0; n < 2; n++) await sdk.startVm(await created(), { onPhase: ({ phase }) => phases.push(phase) });
+  expect(phases).toEqual(["start", "exec", "start", "exec"]);
+});
+
 test("an id that is not quite right gives the nearest", async () => {
   const id = await created();
   const wrong = `${id.slice(0, -1)}${id.endsWith("2") ? "3" : "2"}`;
