@@ -180,12 +180,20 @@ static int lock_shared(const char *file, int *tries_left) {
     }
 }
 
+/* Takes all numbers below the lifeline, so that no descriptor of ours gets one that the program will have something else as. */
+static void fill_below(int lifeline) {
+    int fd;
+    do fd = open("/dev/null", O_RDWR | O_CLOEXEC); while (fd >= 0 && fd < lifeline);
+    if (fd < 0) fail("open", "/dev/null");
+    close(fd);
+}
+
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
     const char *place = NULL;
     keep->lifeline = -1;
     keep->grace_ms = -1;
-    keep->place.directory = keep->place.control = keep->place.owner = -1;
+    keep->place.directory = keep->place.control = keep->place.exit = keep->place.owner = -1;
     int i = 0;
     for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
         if (i + 1 >= argc) usage("an option has no value");
@@ -212,6 +220,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
     /* What our maker means for the program is below the lifeline. Above it is what leaked into our maker from whoever started it. */
     close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
+    if (!place_targets_below(&keep->place, keep->lifeline)) usage("--listen and --log take descriptors below the lifeline");
+    fill_below(keep->lifeline);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
     if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
@@ -371,7 +381,7 @@ static int keep_main(int argc, char **argv) {
     };
     while (!reap_until(child)) {
         int placed = place_poll(&keep.place, wait + 4);
-        if (poll(wait, 4 + (nfds_t)placed, -1) < 0) {
+        if (poll(wait, 4 + (nfds_t)placed, placed > 0 ? PLACE_LOOK_MS : -1) < 0) {
             if (errno == EINTR) continue;
             kill(-child, SIGKILL);
             fail("poll", NULL);
@@ -379,6 +389,7 @@ static int keep_main(int argc, char **argv) {
         const char *why = wait[0].revents != 0 && told_to_end(signals) ? "signal" : NULL;
         enum place_wish wish = place_step(&keep.place, wait + 4, placed, child);
         if (wish != PLACE_NOTHING) why = wish == PLACE_END ? "asked" : "owner";
+        else if (place_is_gone(&keep.place)) why = "asked";
         if (wait[3].revents != 0) {
             char told[256];
             /* What was written before the end counts, also when both are seen at once. */

@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char control_name[] = "control", exit_name[] = "exit";
+static const char control_name[] = "control", exit_name[] = "exit", new_exit_name[] = "exit.new";
 
 static bool parse_file(struct place_file *file, const char *what) {
     char *end = NULL;
@@ -38,11 +38,27 @@ static int listen_as(const char *name) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return -1;
     unlink(name);
-    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 128) == 0) return fd;
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, PLACE_QUEUE) == 0) return fd;
     int error = errno;
     close(fd);
     errno = error;
     return -1;
+}
+
+/* The file that says how it ended, with room taken for what will be in it: the disk may be full by then. */
+static int reserve_exit(void) {
+    char room[PLACE_EXIT_BYTES] = {0};
+    int fd = open(new_exit_name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, room, sizeof room) == (ssize_t)sizeof room) return fd;
+    close(fd);
+    errno = ENOSPC;
+    return -1;
+}
+
+bool place_targets_below(const struct place *place, int limit) {
+    for (int n = 0; n < place->socket_count; n++) if (place->sockets[n].target >= limit) return false;
+    for (int n = 0; n < place->log_count; n++) if (place->logs[n].target >= limit) return false;
+    return true;
 }
 
 bool place_open(struct place *place, const char *directory) {
@@ -50,7 +66,8 @@ bool place_open(struct place *place, const char *directory) {
     place->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (place->directory < 0 || fchdir(place->directory) != 0) return false;
     umask(077);
-    unlink(exit_name);
+    if (unlink(exit_name) != 0 && errno != ENOENT) return false;
+    if ((place->exit = reserve_exit()) < 0) return false;
     for (int n = 0; n < place->socket_count; n++)
         if ((place->sockets[n].fd = listen_as(place->sockets[n].name)) < 0) return false;
     for (int n = 0; n < place->log_count; n++) {
@@ -84,6 +101,7 @@ int place_descriptors(const struct place *place, unsigned *fds) {
     int count = 0;
     fds[count++] = (unsigned)place->directory;
     fds[count++] = (unsigned)place->control;
+    fds[count++] = (unsigned)place->exit;
     for (int n = 0; n < place->log_count; n++) fds[count++] = (unsigned)place->logs[n].fd;
     return count;
 }
@@ -116,9 +134,15 @@ static void write_log(struct place_file *log, const char *bytes, size_t length) 
     if (written > 0) log->bytes += written;
 }
 
+/* As much as the file at hand may still take, so that none is longer than it may be. */
+static size_t log_room(const struct place_file *log) {
+    return log->out >= 0 && log->bytes < PLACE_LOG_BYTES ? (size_t)(PLACE_LOG_BYTES - log->bytes) : PLACE_LOG_BYTES;
+}
+
 static void read_log(struct place_file *log) {
     char bytes[16384];
-    ssize_t got = read(log->fd, bytes, sizeof bytes);
+    size_t room = log_room(log);
+    ssize_t got = read(log->fd, bytes, room < sizeof bytes ? room : sizeof bytes);
     if (got > 0) {
         write_log(log, bytes, (size_t)got);
         return;
@@ -142,15 +166,15 @@ static bool serve(struct place *place, int client, pid_t program, enum place_wis
         char text[24];
         switch (asked[n]) {
             case 'o':
-                say(client, place->owner < 0 ? "y" : "n");
                 if (place->owner < 0) place->owner = client;
+                say(client, place->owner == client ? "y" : "n");
                 break;
             case 'p':
                 snprintf(text, sizeof text, "%d\n", (int)program);
                 say(client, text);
                 break;
             case 'e':
-                if (*wish == PLACE_NOTHING) *wish = client == place->owner ? PLACE_OWNER_GONE : PLACE_END;
+                if (*wish == PLACE_NOTHING) *wish = place->owner >= 0 ? PLACE_OWNER_GONE : PLACE_END;
                 break;
             default: return false;
         }
@@ -182,18 +206,20 @@ enum place_wish place_step(struct place *place, const struct pollfd *wait, int c
     return wish;
 }
 
+bool place_is_gone(const struct place *place) {
+    struct stat now;
+    return place->directory >= 0 && fstat(place->directory, &now) == 0 && now.st_nlink == 0;
+}
+
 void place_close(struct place *place, const char *reason, int status) {
     if (place->directory < 0) return;
     for (int n = 0; n < place->log_count; n++)
         for (int tries = 0; tries < 64 && place->logs[n].fd >= 0; tries++) read_log(&place->logs[n]);
-    char text[64];
+    char text[PLACE_EXIT_BYTES];
     int length = snprintf(text, sizeof text, "%s %d\n", reason, status);
-    int fd = open("exit.new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd >= 0) {
-        if (write(fd, text, (size_t)length) == length) rename("exit.new", exit_name);
-        close(fd);
-    }
-    unlink(control_name);
+    if (pwrite(place->exit, text, (size_t)length, 0) == length && ftruncate(place->exit, length) == 0) rename(new_exit_name, exit_name);
     for (int n = 0; n < place->socket_count; n++) unlink(place->sockets[n].name);
+    /* Last: once it can't be found, somebody else may make the place anew. */
+    unlink(control_name);
     /* The connections end with us. */
 }

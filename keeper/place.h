@@ -5,7 +5,8 @@
  * Whoever connects to `control` asks with single bytes:
  *   o  "end it when this connection ends": answered y, or n if somebody else asked before
  *   p  the program's process id, answered in digits and a newline
- *   e  "end it" (from the owner, as if it went): when all of it is gone, the connection ends, as all others do
+ *   e  "end it" (if somebody owns it, as if the owner went): when all of it is gone, the connection ends, as all others do
+ * Whoever asks anything else is let go of. When the directory is removed, so that nobody could ever find it again, all of it ends, too.
  */
 #ifndef PYRO_PLACE_H
 #define PYRO_PLACE_H
@@ -17,10 +18,13 @@
 enum {
     PLACE_MAX_SOCKETS = 8,
     PLACE_MAX_LOGS = 2,
-    PLACE_MAX_CLIENTS = 64,
+    PLACE_MAX_CLIENTS = 256,
+    PLACE_QUEUE = 1024, /* of those that are not connected yet; the kernel has a limit of its own */
     PLACE_MAX_POLL = 1 + PLACE_MAX_LOGS + PLACE_MAX_CLIENTS,
     /* A log and the one before it: what is kept is between one and two of these. */
     PLACE_LOG_BYTES = 65536,
+    PLACE_EXIT_BYTES = 64,
+    PLACE_LOOK_MS = 5000, /* between two looks whether the directory is there */
 };
 
 struct place_file {
@@ -35,6 +39,7 @@ struct place_file {
 struct place {
     int directory; /* -1: there is no place */
     int control;
+    int exit; /* the file that becomes `exit` */
     struct place_file sockets[PLACE_MAX_SOCKETS], logs[PLACE_MAX_LOGS];
     int socket_count, log_count;
     int clients[PLACE_MAX_CLIENTS];
@@ -48,7 +53,10 @@ enum place_wish { PLACE_NOTHING, PLACE_END, PLACE_OWNER_GONE };
 bool place_add_socket(struct place *place, const char *what);
 bool place_add_log(struct place *place, const char *what);
 
-/* Makes all of it. False with errno. */
+/* Whether the program's descriptors are all below `limit`. */
+bool place_targets_below(const struct place *place, int limit);
+
+/* Makes all of it. False with errno. The program's descriptors must be taken by then, or one of ours might get such a number. */
 bool place_open(struct place *place, const char *directory);
 
 /* In the program's process, before it is executed. */
@@ -56,12 +64,15 @@ void place_enter(const struct place *place);
 /* In ours, when the program runs. */
 void place_started(struct place *place);
 
-/* The descriptors to be kept open; at most PLACE_MAX_POLL + 1. */
+/* The descriptors to be kept open; at most PLACE_MAX_POLL + 2. */
 int place_descriptors(const struct place *place, unsigned *fds);
 
 int place_poll(const struct place *place, struct pollfd *wait);
 /* Does what the poll brought up. */
 enum place_wish place_step(struct place *place, const struct pollfd *wait, int count, pid_t program);
+
+/* Whether the directory was removed. */
+bool place_is_gone(const struct place *place);
 
 /* Takes what is left in the logs, writes `exit`, removes the sockets' names, and lets everybody go who is connected. */
 void place_close(struct place *place, const char *reason, int status);

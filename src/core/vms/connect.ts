@@ -7,10 +7,21 @@ import type { AnsweringVm } from "../exec.js";
 import { next } from "./lifecycle.js";
 import type { Known } from "./store.js";
 
-/** Each port serves one process at a time. The one asked first usually is free; if it does not answer soon, all are asked. */
-const firstAloneMs = 150;
+/** The last port is for `stop`: those that use a VM must not keep it from writing its disk. */
+export const stopPort = portCount - 1;
+const commandPorts = Array.from({ length: portCount - 1 }, (_, port) => port);
+/** Each port serves one process at a time. The one asked first usually is free; while none answers, the next one is asked as well. */
+const nextPortMs = 150;
 /** A guest that did not answer for this long on any port hangs, was stopped, or is talked to by as many processes as it has ports. */
-const answerMs = 60_000;
+const defaultAnswerMs = 60_000;
+
+export interface ConnectOptions {
+  signal?: AbortSignal;
+  /** How long the guest may take, milliseconds; default 60,000. */
+  answerMs?: number;
+  /** Those to be asked; all but `stop`'s when left out. */
+  ports?: readonly number[];
+}
 
 /** A guest that answers us. `release` closes the connection (with what was begun on it), the VM lives on. */
 export interface ConnectedVm extends AnsweringVm {
@@ -20,10 +31,10 @@ export interface ConnectedVm extends AnsweringVm {
 }
 
 /** Throws INVALID_STATE for a VM that does not run, GUEST_LOST, CANCELLED. */
-export async function connectVm({ record, found }: Known, signal?: AbortSignal): Promise<ConnectedVm> {
+export async function connectVm({ record, found }: Known, options: ConnectOptions = {}): Promise<ConnectedVm> {
   next(record.vmId, record.state, "use", record.lastError);
   if (found === undefined || record.executionMode === "host_compat") throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`, { hint: `pyro vm exec --rm ${record.vmId} -- COMMAND (execVm in the SDK)` });
-  const channel = await firstAnswer(found, record.vmId, signal);
+  const channel = await firstAnswer(found, record.vmId, options);
   return {
     vmId: record.vmId,
     environment: record.environment,
@@ -40,22 +51,22 @@ export async function connectVm({ record, found }: Known, signal?: AbortSignal):
 }
 
 /** Asks the ports until one of them answers, and lets go of all others. */
-async function firstAnswer(found: FoundVm, vmId: string, signal?: AbortSignal): Promise<Channel> {
+async function firstAnswer(found: FoundVm, vmId: string, { signal, answerMs = defaultAnswerMs, ports = commandPorts }: ConnectOptions): Promise<Channel> {
   const { connectChannel } = await import("../../channel/index.js");
   const over = new AbortController();
   const abort = signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]);
-  const begin = Math.floor(Math.random() * portCount); // everybody beginning with the same one would meet there
+  const begin = Math.floor(Math.random() * ports.length); // everybody beginning with the same one would meet there
   const ask = async (index: number) => {
-    if (index > 0) await sleep(firstAloneMs, abort);
-    const channel = await connectChannel(await found.openPort((begin + index) % portCount), { signal: abort });
+    if (index > 0) await sleep(index * nextPortMs, abort);
+    const channel = await connectChannel(await found.openPort(ports[(begin + index) % ports.length]!), { signal: abort });
     if (!over.signal.aborted) return channel;
     channel.close();
     throw cancelled(over.signal);
   };
   const late = new PyroError("GUEST_LOST", `The VM ${vmId} did not answer within ${answerMs / 1000} s.`, {
-    hint: `Its guest hangs, its process is stopped, or ${portCount} processes talk to it already. \`pyro vm logs ${vmId}\` shows its console.`,
+    hint: `Its guest hangs, its process is stopped, or ${commandPorts.length} processes talk to it already. \`pyro vm logs ${vmId}\` shows its console.`,
   });
-  const asked = Array.from({ length: portCount }, (_, index) => ask(index));
+  const asked = ports.map((_, index) => ask(index));
   for (const each of asked) each.catch(() => {});
   try {
     return await Promise.race([

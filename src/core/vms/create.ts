@@ -1,13 +1,13 @@
 /** A VM that outlives the process: first only its record. */
 import { mkdir } from "node:fs/promises";
 import { checkSignal } from "../../base/deadline.js";
-import { PyroError, systemCode } from "../../base/error.js";
+import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { openEnvironment } from "../../environments/index.js";
-import { hostBootId } from "../../vmm/index.js";
 import { checkLimit } from "../limits.js";
 import { checkNetwork } from "../network.js";
 import { newVmId } from "../start.js";
-import { hostUptimeMs, publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
+import { hostTime } from "./expiry.js";
+import { publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
 import { makeVmsDirectory, removeVm, tryVmLock, vmDirectory } from "./store.js";
 
 export interface CreateRequest {
@@ -32,7 +32,7 @@ export async function createVm(request: CreateRequest, options: { signal?: Abort
   await checkEnvironment(request.environment);
   checkSignal(options.signal);
   await makeVmsDirectory();
-  const [bootId, uptimeMs, now] = [await hostBootId(), await hostUptimeMs(), Date.now()];
+  const { bootId, uptimeMs, wallMs } = await hostTime();
   // Twice the same eight letters among the VMs of one user: not to be expected, and no reason to fail.
   for (let attempt = 0; attempt < 8; attempt++) {
     const record: VmRecord = {
@@ -41,8 +41,8 @@ export async function createVm(request: CreateRequest, options: { signal?: Abort
       state: "created",
       ...sizes,
       ttlSeconds,
-      createdAt: new Date(now).toISOString(),
-      expiresAt: new Date(now + ttlSeconds * 1000).toISOString(),
+      createdAt: new Date(wallMs).toISOString(),
+      expiresAt: new Date(wallMs + ttlSeconds * 1000).toISOString(),
       networkEnabled: false,
       executionMode: "pending",
       allowHostCompat: request.allowHostCompat === true,
@@ -63,7 +63,7 @@ async function keep(record: VmRecord): Promise<boolean> {
   } catch (error) {
     await lock.release();
     if (systemCode(error) === "EEXIST") return false;
-    throw error;
+    throw toPyroError(error);
   }
   try {
     await writeVmRecord(vmDirectory(record.vmId), record);

@@ -1,5 +1,7 @@
 /** One command in a VM with a record, and the VM is gone, whatever becomes of the command and of us. */
+import { checkSignal } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
+import type { FoundVm } from "../../vmm/index.js";
 import { checkCommand } from "../command.js";
 import { execInVm, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
 import { checkLimit } from "../limits.js";
@@ -7,7 +9,7 @@ import { openHost } from "../host-compat.js";
 import type { Phase } from "../start.js";
 import { connectVm } from "./connect.js";
 import { next } from "./lifecycle.js";
-import { hostUptimeMs } from "./record.js";
+import { hostTime, leftMs } from "./expiry.js";
 import { knowVm, removeVm, tryVmLock, withVm } from "./store.js";
 
 export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & {
@@ -26,18 +28,19 @@ export interface OneCommandOptions extends ExecOptions {
 export async function execVm(vmId: string, request: OneCommand, options: OneCommandOptions = {}): Promise<ExecResult> {
   const checked = { ...request, timeoutSeconds: checkLimit("timeoutSeconds", request.timeoutSeconds), captureBytes: checkLimit("captureBytes", request.captureBytes) };
   checkCommand(request.command);
+  checkSignal(options.signal);
   const known = await knowVm(vmId);
   const { found } = known;
   if (known.record.executionMode === "host_compat" && known.record.state === "started") {
     found?.release();
     return execOnHost(vmId, checked, options);
   }
-  if (found !== undefined && !(await found.own())) {
-    found.release();
+  if (found !== undefined && !(await own(found))) {
+    await checkStarted(vmId); // it may just have ended
     throw busy(vmId);
   }
   try {
-    const vm = await connectVm(known, options.signal);
+    const vm = await connectVm(known, options);
     return await execInVm(vm, vm.environment, checked, options);
   } finally {
     if (found !== undefined) {
@@ -47,12 +50,29 @@ export async function execVm(vmId: string, request: OneCommand, options: OneComm
   }
 }
 
+/** Lets go of it unless it is ours. */
+async function own(found: FoundVm): Promise<boolean> {
+  let isOurs = false;
+  try {
+    return (isOurs = await found.own());
+  } finally {
+    if (!isOurs) found.release();
+  }
+}
+
+/** Throws NOT_FOUND, INVALID_STATE. */
+async function checkStarted(vmId: string): Promise<void> {
+  const { record, found } = await knowVm(vmId);
+  found?.release();
+  next(vmId, record.state, "use", record.lastError);
+}
+
 /** The VM is looked at again and its command begun while nobody else changes it; from then on others find that it runs. */
 async function execOnHost(vmId: string, request: ExecRequest, options: OneCommandOptions): Promise<ExecResult> {
   const begun = await withVm(vmId, options.signal, async ({ directory, record, found }) => {
     if (found !== undefined) throw busy(vmId);
     next(vmId, record.state, "use", record.lastError);
-    const ttlSeconds = Math.max(1, Math.ceil((record.expiresAtUptimeMs - (await hostUptimeMs())) / 1000));
+    const ttlSeconds = Math.max(1, Math.ceil(leftMs(record, await hostTime()) / 1000));
     const host = await openHost({ vmId, ttlSeconds, network: false, reason: record.hostReason ?? "", place: directory });
     options.onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
     const result = execInVm(host, record.environment, request, options);

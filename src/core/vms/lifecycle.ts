@@ -42,7 +42,7 @@ export const lifecycle: Readonly<Record<VmState, Readonly<Record<VmEvent, Cell>>
   },
   stopped: {
     start: "started",
-    startFailed: "failed",
+    startFailed: "stopped", // its disk is as it was, and what was in the way may go
     use: { refused: "is stopped", hint: start },
     stop: "stopped",
     delete: "gone",

@@ -3,7 +3,7 @@ import { checkLimit, limits } from "../limits.js";
 import type { AnsweringVm } from "../exec.js";
 import { checkNetwork } from "../network.js";
 import { startVm, type StartOptions } from "../start.js";
-import { connectVm } from "./connect.js";
+import { connectVm, type ConnectOptions } from "./connect.js";
 import { knowVm } from "./store.js";
 
 export interface OpenRequest {
@@ -42,10 +42,10 @@ export async function openVm(request: OpenRequest, options: StartOptions = {}): 
 }
 
 /** A started VM that has a record. Throws NOT_FOUND, INVALID_STATE, GUEST_LOST, CANCELLED. */
-export async function attachVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<OpenedVm> {
+export async function attachVm(vmId: string, options: ConnectOptions = {}): Promise<OpenedVm> {
   const known = await knowVm(vmId);
   try {
-    const vm = await connectVm(known, options.signal);
+    const vm = await connectVm(known, options);
     return { ...vm, close: async () => vm.release() };
   } catch (error) {
     known.found?.release();

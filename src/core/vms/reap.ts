@@ -4,9 +4,9 @@ import { toPyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import { findVm } from "../../vmm/index.js";
 import { writeVmRecord } from "./record.js";
-import { listVmIds, lookAt, removeVm, tryVmLock, vmDirectory } from "./store.js";
+import { listLockIds, listVmIds, lookAt, removeStrayLock, removeVm, tryVmLock, vmDirectory } from "./store.js";
 
-/** The ids of those that are gone now and had a record. Throws CANCELLED; what can't be cleared away is left for the next time, and logged. */
+/** The ids of those that are gone now and had a record. Throws CANCELLED, DENIED; what can't be cleared away is left for the next time, and logged. */
 export async function reapExpired(options: { signal?: AbortSignal } = {}): Promise<{ reaped: string[] }> {
   const reaped: string[] = [];
   for (const vmId of await listVmIds()) {
@@ -17,6 +17,11 @@ export async function reapExpired(options: { signal?: AbortSignal } = {}): Promi
       log("a VM could not be cleared away", { vmId, why: toPyroError(error).message });
     }
   }
+  const there = new Set(await listVmIds());
+  for (const vmId of await listLockIds()) {
+    checkSignal(options.signal);
+    if (!there.has(vmId)) await removeStrayLock(vmId).catch((error: unknown) => log("a lock could not be removed", { vmId, why: toPyroError(error).message }));
+  }
   return { reaped };
 }
 
@@ -24,8 +29,7 @@ async function reap(vmId: string): Promise<boolean> {
   const seen = await lookAt(vmId);
   if (typeof seen === "object") {
     seen.found?.release();
-    // Found to have ended, and nobody has written that down yet.
-    if (seen.found !== undefined || seen.record.state !== "failed") return false;
+    if (!seen.isNews) return false;
   }
   const lock = await tryVmLock(vmId);
   if (lock === undefined) return false; // being made, started, stopped or removed: whoever does that leaves it right
@@ -33,7 +37,7 @@ async function reap(vmId: string): Promise<boolean> {
     const known = await lookAt(vmId); // as it is now that nobody changes it
     if (typeof known === "object") {
       known.found?.release();
-      if (known.found === undefined) await writeVmRecord(known.directory, known.record);
+      if (known.isNews) await writeVmRecord(known.directory, known.record);
       return false;
     }
     const found = await findVm(vmDirectory(vmId));

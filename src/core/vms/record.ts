@@ -1,8 +1,7 @@
 /** What is known of a VM that outlives a process: one JSON file, written as a whole, read with suspicion. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../../base/atomic.js";
-import { systemCode } from "../../base/error.js";
+import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { toJson } from "../../base/json.js";
 import { readRegular } from "../../base/regular-file.js";
 import { limits } from "../limits.js";
@@ -10,6 +9,8 @@ import { vmStates, type VmState } from "./lifecycle.js";
 
 const schemaVersion = 1;
 const maxRecordBytes = 64 << 10;
+/** Of `last_error`: a message can carry a whole console, and the record is to stay readable. `pyro vm logs` has the rest. */
+const maxErrorChars = 4000;
 const recordName = "vm.json";
 
 /** A VM as every face shows it. Times are RFC 3339. */
@@ -44,25 +45,38 @@ export interface VmRecord extends Vm {
   hostReason?: string;
   /** Until the guest was ready, milliseconds; once it was started. */
   bootMs?: number;
-  /** The boot of the host in which it was created, and its end there on the clock that nobody sets and that counts suspension, ms since that boot. */
+  /** The boot of the host in which this was written (`expiry.ts`), and its end there on the clock that nobody sets and that counts suspension, ms since that boot. */
   hostBootId: string;
   expiresAtUptimeMs: number;
 }
 
-/** Undefined if there is none, or one that no pyro of this version wrote. */
+/**
+ * Undefined if there is none, or what no pyro wrote. Throws UNSUPPORTED for one of a newer pyro: its VM is not ours to judge or to clear away.
+ * A file that can't be read now throws, too: it may say that the VM runs.
+ */
 export async function readVmRecord(directory: string): Promise<VmRecord | undefined> {
+  let text: string;
   try {
-    return parseVmRecord((await readRegular(join(directory, recordName), maxRecordBytes)).toString("utf8"));
+    text = (await readRegular(join(directory, recordName), maxRecordBytes)).toString("utf8");
   } catch (error) {
-    if (systemCode(error) === "EACCES") throw error;
-    return undefined;
+    if (error instanceof PyroError || ["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "")) return undefined; // the first: no regular file, or too large
+    throw toPyroError(error);
+  }
+  return parseVmRecord(text);
+}
+
+/** Throws DISK_FULL, DENIED; what was there before is there still. */
+export async function writeVmRecord(directory: string, record: VmRecord): Promise<void> {
+  const { lastError } = record;
+  const kept = { ...record, ...(lastError !== undefined && lastError.length > maxErrorChars && { lastError: `${lastError.slice(0, maxErrorChars)} …` }), schemaVersion };
+  try {
+    await writeAtomic(join(directory, recordName), `${JSON.stringify(toJson(kept), undefined, 2)}\n`, 0o600);
+  } catch (error) {
+    throw toPyroError(error);
   }
 }
 
-export async function writeVmRecord(directory: string, record: VmRecord): Promise<void> {
-  await writeAtomic(join(directory, recordName), `${JSON.stringify(toJson({ ...record, schemaVersion }), undefined, 2)}\n`, 0o600);
-}
-
+/** Undefined for what no pyro wrote. Throws UNSUPPORTED. */
 export function parseVmRecord(text: string): VmRecord | undefined {
   let json: unknown;
   try {
@@ -72,11 +86,18 @@ export function parseVmRecord(text: string): VmRecord | undefined {
   }
   if (typeof json !== "object" || json === null) return undefined;
   const of = json as Record<string, unknown>;
+  const version = of["schema_version"];
+  if (typeof version === "number" && Number.isInteger(version) && version > schemaVersion) {
+    throw new PyroError("UNSUPPORTED", `The VM's record is in format ${version}, of a newer pyro; this one knows ${schemaVersion}.`, { hint: "Use that pyro, or update this one." });
+  }
   const string = (name: string, pattern: RegExp) => (typeof of[name] === "string" && pattern.test(of[name]) ? of[name] : undefined);
-  const number = (name: string, { min, max }: { min: number; max: number }) => (typeof of[name] === "number" && of[name] >= min && of[name] <= max ? of[name] : undefined);
+  const number = (name: string, { min, max }: { min: number; max: number }) => (Number.isSafeInteger(of[name]) && (of[name] as number) >= min && (of[name] as number) <= max ? (of[name] as number) : undefined);
   const flag = (name: string) => (typeof of[name] === "boolean" ? of[name] : undefined);
   const any = /^[^]{0,20000}$/;
-  const time = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,12}Z$/;
+  const time = (name: string) => {
+    const text = string(name, /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$/);
+    return text === undefined || Number.isNaN(Date.parse(text)) ? undefined : text;
+  };
   const record = {
     vmId: string("vm_id", vmIdPattern),
     environment: string("environment", any),
@@ -85,15 +106,15 @@ export function parseVmRecord(text: string): VmRecord | undefined {
     memMib: number("mem_mib", limits.memMib),
     diskMib: number("disk_mib", limits.diskMib),
     ttlSeconds: number("ttl_seconds", limits.ttlSeconds),
-    createdAt: string("created_at", time),
-    expiresAt: string("expires_at", time),
+    createdAt: time("created_at"),
+    expiresAt: time("expires_at"),
     networkEnabled: flag("network_enabled"),
     executionMode: (["pending", "guest", "host_compat"] as const).find((each) => each === of["execution_mode"]),
     allowHostCompat: flag("allow_host_compat"),
     hostBootId: string("host_boot_id", /^[0-9a-f-]{1,64}$/),
     expiresAtUptimeMs: number("expires_at_uptime_ms", { min: 0, max: Number.MAX_SAFE_INTEGER }),
   };
-  if (of["schema_version"] !== schemaVersion || Object.values(record).some((each) => each === undefined)) return undefined;
+  if (version !== schemaVersion || Object.values(record).some((each) => each === undefined)) return undefined;
   const accelerator = (["kvm", "tcg"] as const).find((each) => each === of["accelerator"]);
   const lastError = string("last_error", any);
   const environmentDigest = string("environment_digest", /^sha256:[0-9a-f]{64}$/);
@@ -117,8 +138,3 @@ export function publicVm({ allowHostCompat: _allow, environmentDigest: _digest, 
 }
 
 export const vmIdPattern = /^vm-[0-9a-z]{8}$/;
-
-/** Milliseconds since the host's boot, time spent suspended included (proc(5), /proc/uptime). */
-export async function hostUptimeMs(): Promise<number> {
-  return Math.round(Number((await readFile("/proc/uptime", "latin1")).split(" ")[0]) * 1000);
-}

@@ -5,7 +5,7 @@ import { openHost } from "../host-compat.js";
 import { isHostsFault } from "../hosts-fault.js";
 import { startVm as startAnswering, type StartOptions } from "../start.js";
 import { next } from "./lifecycle.js";
-import { hostUptimeMs, publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
+import { publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
 import { withVm } from "./store.js";
 import { forgetHostRun } from "./host-run.js";
 
@@ -14,11 +14,12 @@ const maxReason = 2000;
 
 /**
  * Starts a VM that was created, or boots one that was stopped, with the disk it had. Throws NOT_FOUND, INVALID_STATE, and what keeps a VM from starting: BOOT_FAILED,
- * HOST_MISSING, DISK_FULL …; the VM has failed then, unless its command may run on the host. CANCELLED leaves it as it was.
+ * HOST_MISSING, DISK_FULL …; one that was created has failed then, unless its command may run on the host; one that was stopped still is. CANCELLED leaves it as it was.
  */
 export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
-  return withVm(vmId, options.signal, async ({ directory, record }) => {
+  return withVm(vmId, options.signal, async ({ directory, record, isNews }) => {
     next(vmId, record.state, "start", record.lastError);
+    if (isNews) await writeVmRecord(directory, record); // else how this start ends would be taken for how the last run did
     try {
       return publicVm(await start(directory, record, options));
     } catch (error) {
@@ -26,25 +27,27 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
       // A disk that a guest wrote is nowhere on the host.
       if (record.allowHostCompat && record.environmentDigest === undefined && isHostsFault(error)) return publicVm(await startOnHost(directory, record, error.message, options));
       const failure = toPyroError(error);
-      await writeVmRecord(directory, { ...record, state: next(vmId, record.state, "startFailed") as VmRecord["state"], lastError: failure.message });
+      const state = next(vmId, record.state, "startFailed") as VmRecord["state"];
+      if (state === "failed") await writeVmRecord(directory, { ...record, state, lastError: failure.message });
       throw failure;
     }
   });
 }
 
 async function start(directory: string, record: VmRecord, options: StartOptions): Promise<VmRecord> {
-  const { vmId, environment, vcpuCount, memMib, diskMib, state, environmentDigest } = record;
-  const ttlSeconds = Math.max(1, Math.ceil((record.expiresAtUptimeMs - (await hostUptimeMs())) / 1000));
+  const { vmId, environment, vcpuCount, memMib, diskMib, ttlSeconds, expiresAtUptimeMs, state, environmentDigest } = record;
   const place = { directory, disk: state === "stopped" && environmentDigest !== undefined ? "kept" : "new" } as const;
-  const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, vmId, place, ...(environmentDigest !== undefined && { environmentDigest }) }, options);
+  const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, endsAtUptimeMs: expiresAtUptimeMs, vmId, place, ...(environmentDigest !== undefined && { environmentDigest }) }, options);
   try {
     const started: VmRecord = { ...record, state: "started", executionMode: "guest", accelerator: vm.accelerator, environmentDigest: vm.environmentDigest, bootMs: Math.round(vm.bootMs) };
     // Before it is let go: if we die in between, it ends, and the record says so.
     await writeVmRecord(directory, started);
+    checkSignal(options.signal); // which has ended it, if it came meanwhile
     vm.release();
     return started;
   } catch (error) {
     await vm.end();
+    await writeVmRecord(directory, record).catch(() => {}); // where it could not be written, it mostly says so still
     throw error;
   }
 }

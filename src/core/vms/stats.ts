@@ -3,7 +3,8 @@ import { PyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import type { GuestStats } from "../../channel/index.js";
 import { connectVm } from "./connect.js";
-import { hostUptimeMs, type Vm } from "./record.js";
+import { hostTime, leftMs } from "./expiry.js";
+import type { Vm } from "./record.js";
 import { knowVm, type Known } from "./store.js";
 
 export interface VmStats {
@@ -42,7 +43,7 @@ export async function statsVm(vmId: string): Promise<VmStats> {
       vmId,
       state: record.state,
       executionMode: record.executionMode,
-      remainingMs: Math.max(0, record.expiresAtUptimeMs - (await hostUptimeMs())),
+      remainingMs: Math.max(0, leftMs(record, await hostTime())),
       ...(uptimeMs !== undefined && { uptimeMs }),
       ...(usage !== undefined && { host: host as NonNullable<VmStats["host"]> }),
       ...(guest !== undefined && { guest }),
@@ -54,7 +55,7 @@ export async function statsVm(vmId: string): Promise<VmStats> {
 
 async function askGuest(known: Known): Promise<VmStats["guest"]> {
   try {
-    const vm = await connectVm(known, AbortSignal.timeout(guestMs));
+    const vm = await connectVm(known, { signal: AbortSignal.timeout(guestMs) });
     try {
       const { uptimeMs: _uptime, ...stats } = await vm.channel.stats();
       return stats;

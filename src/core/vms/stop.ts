@@ -1,21 +1,29 @@
 /** Ends a VM and keeps its record, its console's log and its disk. */
-import { sleep } from "../../base/deadline.js";
-import { connectVm } from "./connect.js";
+import { checkSignal, sleep } from "../../base/deadline.js";
+import { syncDisk } from "../../vmm/index.js";
+import { connectVm, stopPort } from "./connect.js";
 import { next } from "./lifecycle.js";
 import { publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
-import { withVm, type Known } from "./store.js";
+import { lookAt, notFound, removeVm, withVm, type Known } from "./store.js";
 
 /** How long a guest has to write its disk and power itself off, milliseconds; then it is ended as it is. */
 const powerOffMs = 10_000;
 
-/** Stopping one that is stopped is no error. Throws NOT_FOUND, INVALID_STATE for one that failed, CANCELLED. */
+/** Stopping one that is stopped is no error. Throws NOT_FOUND, INVALID_STATE for one that failed, DISK_FULL, CANCELLED. */
 export function stopVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<Vm> {
   return withVm(vmId, options.signal, async (known) => {
     const { directory, record } = known;
     const stopped: VmRecord = { ...record, state: next(vmId, record.state, "stop", record.lastError) as VmRecord["state"] };
     if (known.found !== undefined) {
       await powerOff(known, options.signal);
+      checkSignal(options.signal);
       await known.found.end();
+      if ((await lookAt(vmId)) === "gone") {
+        // Its time ended meanwhile, or it ran its one command.
+        await removeVm(vmId);
+        throw await notFound(vmId);
+      }
+      await syncDisk(directory);
     }
     await writeVmRecord(directory, stopped);
     return publicVm(stopped);
@@ -27,7 +35,7 @@ async function powerOff(known: Known, signal?: AbortSignal): Promise<void> {
   const patience = new AbortController();
   const enough = signal === undefined ? patience.signal : AbortSignal.any([signal, patience.signal]);
   const work = (async () => {
-    const vm = await connectVm(known, enough);
+    const vm = await connectVm(known, { signal: enough, ports: [stopPort] });
     await vm.channel.powerOff();
     await known.found!.exited;
   })();

@@ -1,5 +1,5 @@
 /** The layers of a VM's scratch disk: an empty file system that all share, what the template wrote, what the VM writes. */
-import { constants, copyFile, link, open, rm, type FileHandle } from "node:fs/promises";
+import { constants, copyFile, open, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { PyroError, systemCode } from "../../base/error.js";
 import { settled } from "../../base/settled.js";
@@ -29,7 +29,8 @@ export async function openScratch(spec: VmSpec, baseFile: string, files: FileHan
   const [topFile, frozenFile] = [join(directory, placeNames.scratch), join(directory, placeNames.frozen)];
   if (disk === "new") {
     await Promise.all([rm(topFile, { force: true }), rm(frozenFile, { force: true })]);
-    if (frozen !== undefined) await share(frozen, frozenFile);
+    // A copy of these few hundred kilobytes: a second name would change the template's stamp, which then counts as damaged.
+    if (frozen !== undefined) await copyFile(frozen, frozenFile, constants.COPYFILE_FICLONE);
   }
   const below = await opened(open(frozenFile, constants.O_RDONLY)).catch(ignoreMissing);
   const top = await opened(open(topFile, constants.O_RDWR | (disk === "new" ? constants.O_CREAT | constants.O_EXCL : 0), 0o600)).catch((error: unknown) => {
@@ -43,16 +44,6 @@ export async function openScratch(spec: VmSpec, baseFile: string, files: FileHan
 export async function writeOverlay(top: FileHandle, base: FileHandle): Promise<void> {
   const overlay = emptyOverlay((await base.stat()).size);
   await top.write(overlay, 0, overlay.length, 0);
-}
-
-/** A second name for a file that nobody writes to any more; a copy where the file systems are two. */
-async function share(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch (error) {
-    if (!["EXDEV", "EPERM", "EMLINK", "EOPNOTSUPP"].includes(systemCode(error) ?? "")) throw error;
-    await copyFile(from, to, constants.COPYFILE_FICLONE);
-  }
 }
 
 function ignoreMissing(error: unknown): undefined {
