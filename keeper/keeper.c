@@ -16,6 +16,10 @@
  *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
  *       others that have to end too may still be in its way.
  *
+ *   pyro-keeper terminal
+ *       Puts the terminal that is standard input into raw mode, says `raw`, and puts it back as it was at SIGTERM, unless somebody else
+ *       has changed it meanwhile: a shell whose job died by a signal has done the same, and goes on from there.
+ *
  *   pyro-keeper tsc
  *       Prints the rate of the time stamp counter in kHz.
  */
@@ -41,6 +45,7 @@
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,7 +76,7 @@ static void fail(const char *what, const char *name) {
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
             "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper tsc\n", why);
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper terminal\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -482,6 +487,34 @@ static int lock_main(int argc, char **argv) {
     return 0;
 }
 
+/* ---- terminal ---- */
+
+static bool same_modes(const struct termios *a, const struct termios *b) {
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+           memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
+}
+
+/*
+ * Node's own raw mode leaves the processing of output on, which turns the bare line feeds of full-screen programs into new
+ * lines. In a session of our own, as `keep` makes one, the kernel lets us set the modes from the background, too.
+ */
+static int terminal_main(void) {
+    int signals = open_signals(NULL);
+    struct termios before, raw, now;
+    if (tcgetattr(STDIN_FILENO, &before) != 0) fail("standard input is no terminal", NULL);
+    raw = before;
+    cfmakeraw(&raw);
+    if (tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) != 0 || tcgetattr(STDIN_FILENO, &raw) != 0) fail("tcsetattr", NULL);
+    signal(SIGPIPE, SIG_IGN); /* whoever asked may be dead by now; the terminal is to be put back all the same */
+    if (write(STDOUT_FILENO, "raw\n", 4) == 4) {
+        struct pollfd wait = {.fd = signals, .events = POLLIN};
+        while (!told_to_end(signals)) if (poll(&wait, 1, -1) < 0 && errno != EINTR) break;
+    }
+    /* A terminal that was hung up has no modes any more. */
+    if (tcgetattr(STDIN_FILENO, &now) == 0 && same_modes(&now, &raw)) tcsetattr(STDIN_FILENO, TCSADRAIN, &before);
+    return 0;
+}
+
 /* ---- tsc ---- */
 
 #if defined(__x86_64__)
@@ -548,6 +581,7 @@ int main(int argc, char **argv) {
     close(fd);
     if (argc >= 2 && strcmp(argv[1], "keep") == 0) return keep_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
+    if (argc == 2 && strcmp(argv[1], "terminal") == 0) return terminal_main();
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock and tsc?");
+    usage("which of keep, lock, terminal and tsc?");
 }

@@ -5,6 +5,7 @@ import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { harmless, harmlessLine } from "../base/harmless.js";
 import { printJson } from "../base/json.js";
 import { settings } from "../base/settings.js";
+import type { TerminalSize } from "../core/index.js";
 
 export interface Output {
   /** A result, to standard output, as it is: foreign text in it has to be made harmless before. */
@@ -19,6 +20,8 @@ export interface Output {
   bold(text: string): string;
   red(text: string): string;
   green(text: string): string;
+  /** Of the terminal that output goes to, as it is now; 24 rows and 80 columns where there is none that knows. */
+  windowSize(): TerminalSize;
   /** Where the guest's output goes, byte for byte. */
   readonly guestStdout: Writable;
   readonly guestStderr: Writable;
@@ -83,11 +86,18 @@ export function createOutput(): Output {
     bold: colour(1, process.stdout),
     red: colour(31, process.stdout),
     green: colour(32, process.stdout),
+    windowSize: () => windowSize([process.stdout, process.stderr]),
     guestStdout: process.stdout,
     guestStderr: process.stderr,
     lost: lost.signal,
     flush: (enough) => flush([process.stdout, process.stderr], enough),
   };
+}
+
+/** Within what a guest is told: a terminal that does not know its size has 0 rows. */
+function windowSize(streams: readonly NodeJS.WriteStream[]): TerminalSize {
+  const [columns, rows] = streams.find((each) => each.isTTY)?.getWindowSize() ?? [0, 0];
+  return { rows: Math.min(rows || 24, 4096), columns: Math.min(columns || 80, 4096) };
 }
 
 async function flush(streams: readonly Writable[], enough: AbortSignal): Promise<void> {

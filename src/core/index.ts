@@ -1,8 +1,7 @@
 /** What faces may use. */
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
 export type { Command } from "./command.js";
-export type { ExecResult } from "./exec.js";
-export { execInVm, type ExecOptions } from "./exec.js";
+export { execInVm, timeoutOf, type CommandTerminal, type ExecOptions, type ExecResult, type TerminalSize } from "./exec.js";
 export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
 export * from "./vms/index.js";
 export type { Phase } from "./start.js";
@@ -11,6 +10,7 @@ export const diagnose: typeof import("./doctor.js").diagnose = async (...args) =
 export { limits } from "./limits.js";
 export { pruneEnvironments, pullEnvironment, warmEnvironment, type WarmRequest, type WarmResult } from "./environments.js";
 export {
+  environmentNames,
   listEnvironments,
   inspectEnvironment,
   type Environment,

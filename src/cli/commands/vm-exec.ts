@@ -1,12 +1,13 @@
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
-import { attachVm, execInVm, execVm, limits, type ExecResult } from "../../core/index.js";
+import { attachVm, execInVm, execVm, limits, timeoutOf, type ExecResult } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
 import type { CommandContext } from "../program.js";
-import { standardInput, summaryLine } from "./run.js";
+import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
+import { summaryLine } from "./run.js";
 
-interface ExecFlags extends SurroundingFlags {
+interface ExecFlags extends SurroundingFlags, TerminalFlags {
   timeoutSeconds?: number;
   json?: boolean;
   quiet?: boolean;
@@ -21,11 +22,11 @@ export function defineExec(vm: Program, context: CommandContext): void {
     .argument("<vm-id>", "see `pyro vm list`")
     .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"));
-  surroundingOptions(command)
+  terminalOptions(surroundingOptions(command))
     .option("--rm", "this is its one command: the VM is gone afterwards, also if we are killed")
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
-    .addHelpText("after", "\nExit status as of `pyro run`.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
+    .addHelpText("after", "\nExit status, -i and -t as of `pyro run`; a session with -t ends with the VM's time to live.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec -it vm-k3v9x2mq -- bash\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
     .action(async (vmId: string, _words: string[], flags: ExecFlags) => {
       context.exitStatus = await exec(vmId, flags, context);
     });
@@ -37,8 +38,8 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
   const signal = AbortSignal.any([interrupts.signal, output.lost]);
   const request = {
     command: exactWords(guestCommand),
-    ...surroundingsOf(flags),
-    ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),
+    ...surroundingsOf({ ...flags, env: { ...terminalVariables(flags), ...flags.env } }),
+    ...inputOf(flags, output),
     ...(flags.json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     ...(flags.timeoutSeconds !== undefined && { timeoutSeconds: flags.timeoutSeconds }),
   };
@@ -52,7 +53,7 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
 async function execAndLeave(vmId: string, request: Parameters<typeof execVm>[1], options: Parameters<typeof execVm>[2] & { signal: AbortSignal }): Promise<ExecResult> {
   const vm = await attachVm(vmId, options);
   try {
-    return await execInVm(vm, vm.environment, { timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.default, ...request }, options);
+    return await execInVm(vm, vm.environment, { captureBytes: limits.captureBytes.default, ...request, timeoutSeconds: timeoutOf(request) }, options);
   } finally {
     await vm.close();
   }

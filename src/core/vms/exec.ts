@@ -1,13 +1,13 @@
 /** One command in a VM with a record, and the VM is gone, whatever becomes of the command and of us. */
 import { PyroError } from "../../base/error.js";
 import { checkCommand } from "../command.js";
-import { execInVm, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
+import { execInVm, timeoutOf, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
 import { checkLimit } from "../limits.js";
 import { connectVm } from "./connect.js";
 import { knowVm, removeVm, tryVmLock } from "./store.js";
 
 export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & {
-  /** 1 to 86,400; default 30. */
+  /** 1 to 86,400; default 30, with a terminal 86,400. */
   timeoutSeconds?: number;
   /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB. */
   captureBytes?: number;
@@ -15,7 +15,7 @@ export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & 
 
 /** Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE (not started, or another one runs its one command), GUEST_LOST, VMM_EXITED, CANCELLED. */
 export async function execVm(vmId: string, request: OneCommand, options: ExecOptions = {}): Promise<ExecResult> {
-  const checked = { ...request, timeoutSeconds: checkLimit("timeoutSeconds", request.timeoutSeconds), captureBytes: checkLimit("captureBytes", request.captureBytes) };
+  const checked = { ...request, timeoutSeconds: timeoutOf(request), captureBytes: checkLimit("captureBytes", request.captureBytes) };
   checkCommand(request.command);
   const known = await knowVm(vmId);
   const { found } = known;
