@@ -8,7 +8,8 @@ import { Pty, type PtyOptions } from "./pty.js";
 import { leftovers, pyro, processesWith } from "./pyro.js";
 
 const main = new URL("../../dist/main.js", import.meta.url).pathname;
-const shell = ["bash", "--norc", "--noprofile"];
+// Readline with all but the two sequences that it puts around each line.
+const shell = ["sh", "-c", "echo set enable-bracketed-paste off >~/.inputrc; exec bash --norc --noprofile"];
 const prompt = "guest> ";
 const opened: Pty[] = [];
 
@@ -213,9 +214,10 @@ test("stopped and continued from outside: the terminal is the shell's meanwhile"
 });
 
 test("as a job of a shell: stopped it is listed, in the background it waits, fg goes on with it", async () => {
-  const pty = open(["bash", "--norc", "--noprofile", "-i"], { env: { PS1: "host> " } });
+  const pty = open(["bash", "--norc", "--noprofile", "-i"]);
+  pty.type("bind 'set enable-bracketed-paste off'; PS1='ho''st> '\r");
   await pty.until("host> ");
-  pty.type(`'${process.execPath}' '${main}' vm exec -it --quiet --env 'PS1=gu''est> ' ${vm} -- ${shell.join(" ")} &\r`);
+  pty.type(`'${process.execPath}' '${main}' vm exec -it --quiet --env 'PS1=gu''est> ' ${vm} -- bash --norc --noprofile &\r`);
   await pty.until(/\[1\]\+  Stopped/); // on its own, or when the shell is asked
   pty.type("fg\r");
   await pty.until(prompt);
