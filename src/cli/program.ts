@@ -57,7 +57,7 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
   let own = [...args];
   try {
     if (args[0] === "help") return showHelp(program, wordsOf(args).slice(1));
-    if (asked !== undefined && asked in commands) await clearAway(asked, interrupts.signal);
+    if (asked !== undefined && asked in commands && asked !== "completion") await clearAway(asked, interrupts.signal);
     if (takesGuestCommand(args)) ({ own, guest: context.guestCommand } = splitGuestCommand(program, args));
     await program.parseAsync(own, { from: "user" });
     return context.exitStatus;
@@ -75,7 +75,7 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
   }
 }
 
-/** VMs that expired or lost their owner end with whatever command comes next. `vm` waits for it, as it is about to say what is there. */
+/** VMs that expired or lost their owner end with whatever command comes next, but for `completion`, which every new shell waits for. `vm` waits for it, as it is about to say what is there. */
 async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
   const { reapExpired } = await import("../core/index.js");
   const done = reapExpired({ signal });

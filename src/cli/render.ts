@@ -136,6 +136,14 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** How far a time (RFC 3339) is from `nowMs`, in its largest whole unit: `in 45 s`, `in 9 min`, `in 23 h`, `in 6 d`. */
+export function formatUntil(time: string, nowMs = Date.now()): string {
+  const seconds = Math.max(0, Math.floor((Date.parse(time) - nowMs) / 1000));
+  if (seconds < 60) return `in ${seconds} s`;
+  if (seconds < 3600) return `in ${Math.floor(seconds / 60)} min`;
+  return seconds < 48 * 3600 ? `in ${Math.floor(seconds / 3600)} h` : `in ${Math.floor(seconds / 86_400)} d`;
+}
+
 /** Columns padded to their widest cell, two spaces between; foreign text in them is made harmless. */
 export function formatTable(given: readonly (readonly string[])[]): string {
   const rows = given.map((row) => row.map((cell) => harmlessLine(cell, 1000)));

@@ -185,7 +185,7 @@ test.each([
 });
 
 test("the terminal is as it was after the VM's death, and the error has a line of its own", async () => {
-  const pty = session(["run", "-it", "--env", `PS1=${prompt}`, "debian:12-base", "--", ...shell]);
+  const pty = session(["run", "-it", "--env", `PS1=${prompt}`, "debian:12-base", "--", ...shell], { env: { NO_COLOR: "1" } });
   const before = await pty.modes();
   await pty.until(prompt);
   pty.type("echo o >/proc/sysrq-trigger\r");

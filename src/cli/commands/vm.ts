@@ -3,7 +3,7 @@ import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, statu
 import { limitOption } from "../options.js";
 import { phaseLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
-import { formatTable, type Output } from "../render.js";
+import { formatTable, formatUntil, type Output } from "../render.js";
 import { defineExec } from "./vm-exec.js";
 
 interface JsonFlag {
@@ -92,7 +92,7 @@ Example:
     .action(async (flags: JsonFlag) => {
       const vms = await listVms();
       if (flags.json) return output.json({ vms });
-      output.result(formatTable([["VM", "STATE", "ENVIRONMENT", "VCPUS", "MEM_MIB", "EXPIRES"], ...vms.map((each) => [each.vmId, each.state, each.environment, String(each.vcpuCount), String(each.memMib), each.expiresAt])]));
+      output.result(formatTable([["VM", "STATE", "ENVIRONMENT", "VCPUS", "MEM_MIB", "EXPIRES"], ...vms.map((each) => [each.vmId, each.state, each.environment, String(each.vcpuCount), String(each.memMib), formatUntil(each.expiresAt)])]));
     });
 
   vm.command("logs")
