@@ -25,6 +25,10 @@
  *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
  *       Node has no pipes of its own; another process of the same user opens these below /proc/PID/fd.
  *
+ *   pyro-keeper terminal
+ *       Puts the terminal that is standard input into raw mode, says `raw`, and puts it back as it was at SIGTERM, unless somebody else
+ *       has changed it meanwhile: a shell whose job died by a signal has done the same, and goes on from there.
+ *
  *   pyro-keeper tsc
  *       Prints the rate of the time stamp counter in kHz.
  */
@@ -50,6 +54,7 @@
 #include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -83,7 +88,7 @@ static void fail(const char *what, const char *name) {
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
             "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... -- PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper pipes N\n       pyro-keeper tsc\n", why);
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper pipes N\n       pyro-keeper terminal\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -554,6 +559,34 @@ static int pipes_main(long count) {
     return 0;
 }
 
+/* ---- terminal ---- */
+
+static bool same_modes(const struct termios *a, const struct termios *b) {
+    return a->c_iflag == b->c_iflag && a->c_oflag == b->c_oflag && a->c_cflag == b->c_cflag && a->c_lflag == b->c_lflag &&
+           memcmp(a->c_cc, b->c_cc, sizeof a->c_cc) == 0;
+}
+
+/*
+ * Node's own raw mode leaves the processing of output on, which turns the bare line feeds of full-screen programs into new
+ * lines. In a session of our own, as `keep` makes one, the kernel lets us set the modes from the background, too.
+ */
+static int terminal_main(void) {
+    int signals = open_signals(NULL);
+    struct termios before, raw, now;
+    if (tcgetattr(STDIN_FILENO, &before) != 0) fail("standard input is no terminal", NULL);
+    raw = before;
+    cfmakeraw(&raw);
+    if (tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) != 0 || tcgetattr(STDIN_FILENO, &raw) != 0) fail("tcsetattr", NULL);
+    signal(SIGPIPE, SIG_IGN); /* whoever asked may be dead by now; the terminal is to be put back all the same */
+    if (write(STDOUT_FILENO, "raw\n", 4) == 4) {
+        struct pollfd wait = {.fd = signals, .events = POLLIN};
+        while (!told_to_end(signals)) if (poll(&wait, 1, -1) < 0 && errno != EINTR) break;
+    }
+    /* A terminal that was hung up has no modes any more. */
+    if (tcgetattr(STDIN_FILENO, &now) == 0 && same_modes(&now, &raw)) tcsetattr(STDIN_FILENO, TCSADRAIN, &before);
+    return 0;
+}
+
 /* ---- tsc ---- */
 
 #if defined(__x86_64__)
@@ -622,6 +655,7 @@ int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "limits") == 0) return limits_main(argc - 2, argv + 2);
     if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
+    if (argc == 2 && strcmp(argv[1], "terminal") == 0) return terminal_main();
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock, limits, pipes and tsc?");
+    usage("which of keep, lock, limits, pipes, terminal and tsc?");
 }

@@ -40,6 +40,11 @@ export const settings = {
   noColor: () => read("NO_COLOR") !== undefined,
   /** The user's proxies, `http_proxy` and its like, for programs that fetch. They may hold a password. */
   proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
+  /** `TERM`: what kind of terminal ours is; undefined for a name that is none of terminfo's. */
+  terminalType(): string | undefined {
+    const value = read("TERM");
+    return value !== undefined && /^[A-Za-z0-9.+-]{1,40}$/.test(value) ? value : undefined;
+  },
   home: () => read("HOME"),
   xdgCacheHome: () => readAbsolute("XDG_CACHE_HOME"),
   xdgStateHome: () => readAbsolute("XDG_STATE_HOME"),

@@ -3,18 +3,21 @@ import { Command, CommanderError } from "commander";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { PyroError, toPyroError } from "../base/error.js";
-import { setLogSink } from "../base/log.js";
+import { harmlessLine } from "../base/harmless.js";
+import { log, setLogSink } from "../base/log.js";
 import { nearest } from "../base/nearest.js";
 import { packageRoot } from "../base/paths.js";
 import { settings } from "../base/settings.js";
+import type { Candidate } from "./complete.js";
 import { Interrupted, watchInterrupts, type Interrupts } from "./interrupts.js";
 import { createOutput, debugLine, OutputLost, type Output } from "./render.js";
+import { commandOf, splitGuestCommand } from "./words.js";
 
 export interface CommandContext {
   readonly output: Output;
   readonly interrupts: Interrupts;
-  /** The words of `run` that belong to the guest. */
-  readonly guestCommand: readonly string[];
+  /** The words of `run` and `vm exec` that belong to the guest. */
+  guestCommand: readonly string[];
   exitStatus: number;
 }
 
@@ -28,6 +31,7 @@ const commands: Record<string, { summary: string; hidden?: boolean; load: () => 
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
+  completion: { summary: "print what makes a shell complete pyro's command line", load: () => import("./commands/completion.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
   pipe: { summary: "answer requests of a program", hidden: true, load: () => import("./commands/pipe.js") },
 };
@@ -49,13 +53,15 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
 
 async function runCommand(args: readonly string[], output: Output, interrupts: Interrupts): Promise<number> {
   const asked = wantedCommand(args);
-  const split = takesGuestCommand(args) ? splitGuestCommand(args) : { own: [...args], guest: [] };
-  const context: CommandContext = { output, interrupts, guestCommand: split.guest, exitStatus: 0 };
+  const context: CommandContext = { output, interrupts, guestCommand: [], exitStatus: 0 };
+  if (args[0] === completing) return complete(args.slice(1), context);
+  const program = await buildProgram(asked, context);
+  let own = [...args];
   try {
-    if (args[0] === "help" && asked !== undefined && !(asked in commands)) throw new CommanderError(1, "commander.unknownCommand", `unknown command '${asked}'`);
-    const program = await buildProgram(asked, context);
-    if (asked !== undefined && asked in commands && args[0] !== "help") await clearAway(asked, interrupts.signal);
-    await program.parseAsync(split.own, { from: "user" });
+    if (args[0] === "help") return showHelp(program, wordsOf(args).slice(1));
+    if (asked !== undefined && asked in commands && asked !== "completion") await clearAway(asked, interrupts.signal);
+    if (takesGuestCommand(args)) ({ own, guest: context.guestCommand } = splitGuestCommand(program, args));
+    await program.parseAsync(own, { from: "user" });
     return context.exitStatus;
   } catch (error) {
     if (output.lost.aborted) return failureStatus(args, false); // told by whoever called us
@@ -64,14 +70,14 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
     const usage = error instanceof CommanderError;
     // Whatever broke because we were told to end, that we were told is the cause.
     const interrupted: unknown = interrupts.signal.reason;
-    const failure = interrupted instanceof Interrupted ? interrupted : usage ? usageError(error, args) : toPyroError(error);
-    output.error(failure, split.own.includes("--json"));
+    const failure = interrupted instanceof Interrupted ? interrupted : usage ? usageError(error, program, args) : toPyroError(error);
+    output.error(failure, own.includes("--json"));
     if (failure instanceof Interrupted) return failure.exitStatus;
     return failureStatus(args, usage || failure.code === "INVALID_ARGUMENT");
   }
 }
 
-/** VMs that expired or lost their owner end with whatever command comes next. `vm` waits for it, as it is about to say what is there. */
+/** VMs that expired or lost their owner end with whatever command comes next, but for `completion`, which every new shell waits for. `vm` waits for it, as it is about to say what is there. */
 async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
   const { anyVms, reapExpired } = await import("../core/index.js");
   const reap = async () => {
@@ -104,30 +110,42 @@ function wantedCommand(args: readonly string[]): string | undefined {
   return words[0] === "help" ? words[1] : words[0];
 }
 
-/**
- * `run`'s own words and the guest's. Flags may stand before and after the environment; they end at the first word behind it
- * that is no flag, or at `--`. What follows is the guest's, untouched.
- */
-export function splitGuestCommand(args: readonly string[]): { own: string[]; guest: string[] } {
-  const own: string[] = [];
-  let words = 0;
-  const ownWords = wordsOf(args)[0] === "vm" ? 3 : 2; // `run` and the environment, or `vm exec` and the VM
-  for (let index = 0; index < args.length; index++) {
-    const word = args[index]!;
-    if (word === "--") return { own, guest: args.slice(index + 1) };
-    if (word.startsWith("-") && word !== "-") {
-      own.push(word);
-      if (flagsWithValue.has(word) && index + 1 < args.length) own.push(args[++index]!);
-      continue;
-    }
-    // `pyro help run` has two words of its own and no guest's.
-    if (++words > ownWords) return { own, guest: args.slice(index) };
-    own.push(word);
+/** What the scripts of `completion` call: prints a candidate a line, and never an error, as it is read in the middle of a line that somebody types. */
+const completing = "__complete";
+
+async function complete(words: readonly string[], context: CommandContext): Promise<number> {
+  const before = words.slice(0, -1);
+  try {
+    const { candidates } = await import("./complete.js");
+    const program = await buildProgram(wantedCommand(before), context);
+    const found = await candidates(program, before, words.at(-1) ?? "", namesOf);
+    context.output.result(found.map(({ word, description }) => `${harmlessLine(word, 1000)}\t${harmlessLine(description, 200)}\n`).join(""));
+  } catch (error) {
+    log("nothing to complete", { why: toPyroError(error).message });
   }
-  return { own, guest: [] };
+  return 0;
 }
 
-const flagsWithValue = new Set(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--job", "--signal"]);
+/** What is on this disk for an argument of that name. */
+async function namesOf(argument: string, command: Command): Promise<Candidate[]> {
+  if (argument === "environment") return (await import("../core/index.js")).environmentNames().then((all) => all.map(({ name, description }) => ({ word: name, description })));
+  if (argument !== "vm-id") return [];
+  const vms = await (await import("../core/index.js")).listVmsFor(command.name());
+  return vms.map(({ vmId, state, environment }) => ({ word: vmId, description: `${state}, ${environment}` }));
+}
+
+/** `pyro help` and the words behind it. */
+function showHelp(program: Command, words: readonly string[]): number {
+  const command = commandOf(program, words);
+  const unknown = words.find((word) => command.commands.length > 0 && word !== "help" && !isOnTheWay(command, word));
+  if (unknown !== undefined) throw new CommanderError(1, "commander.unknownCommand", `unknown command '${unknown}'`);
+  command.outputHelp();
+  return 0;
+}
+
+function isOnTheWay(command: Command, word: string): boolean {
+  return command.name() === word || (command.parent !== null && isOnTheWay(command.parent, word));
+}
 
 async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
   const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
@@ -163,20 +181,19 @@ function inherit(command: Command): void {
 }
 
 /** Commander's complaint as ours: what is wrong, the nearest thing that is right, and where to read on. */
-function usageError(error: CommanderError, args: readonly string[]): PyroError {
+function usageError(error: CommanderError, program: Command, args: readonly string[]): PyroError {
   const message = error.message.replace(/^error: /, "");
-  const place = wantedCommand(args);
-  const known = place !== undefined && place in commands;
-  const help = known ? `pyro help ${place}` : "pyro help";
+  const words = wordsOf(args);
+  const command = commandOf(program, words[0] === "help" ? words.slice(1) : words);
+  const help = command.createHelp();
+  const candidates = error.code === "commander.unknownOption" ? help.visibleOptions(command).flatMap((each) => each.long ?? []) : error.code === "commander.unknownCommand" ? help.visibleCommands(command).map((each) => each.name()) : [];
   const word = /'([^']+)'/.exec(message)?.[1];
-  const candidates = error.code === "commander.unknownOption" ? flags : error.code !== "commander.unknownCommand" ? [] : known ? (subcommands[place] ?? []) : Object.keys(commands);
   const near = word === undefined || candidates.includes(word) ? [] : nearest(word, candidates);
   const suggestion = near.length === 0 ? "" : `Did you mean ${near.join(" or ")}? `;
-  return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
+  return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${pathOf(command, "pyro help")}\`.`, cause: error });
 }
 
-const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--detach", "--archive", "--parents", "--help", "--version"];
-const subcommands: Record<string, readonly string[]> = {
-  env: ["list", "pull", "warm", "inspect", "prune"],
-  vm: ["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap"],
-};
+/** `pyro help vm exec` */
+function pathOf(command: Command, start: string): string {
+  return command.parent === null ? start : `${pathOf(command.parent, start)} ${command.name()}`;
+}

@@ -5,6 +5,7 @@ import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { harmless, harmlessLine } from "../base/harmless.js";
 import { printJson } from "../base/json.js";
 import { settings } from "../base/settings.js";
+import type { TerminalSize } from "../core/index.js";
 
 export interface Output {
   /** A result, to standard output, as it is: foreign text in it has to be made harmless before. */
@@ -19,6 +20,8 @@ export interface Output {
   bold(text: string): string;
   red(text: string): string;
   green(text: string): string;
+  /** Of the terminal that output goes to, as it is now; 24 rows and 80 columns where there is none that knows. */
+  windowSize(): TerminalSize;
   /** Where the guest's output goes, byte for byte. */
   readonly guestStdout: Writable;
   readonly guestStderr: Writable;
@@ -83,11 +86,18 @@ export function createOutput(): Output {
     bold: colour(1, process.stdout),
     red: colour(31, process.stdout),
     green: colour(32, process.stdout),
+    windowSize: () => windowSize([process.stdout, process.stderr]),
     guestStdout: process.stdout,
     guestStderr: process.stderr,
     lost: lost.signal,
     flush: (enough) => flush([process.stdout, process.stderr], enough),
   };
+}
+
+/** Within what a guest is told: a terminal that does not know its size has 0 rows. */
+function windowSize(streams: readonly NodeJS.WriteStream[]): TerminalSize {
+  const [columns, rows] = streams.find((each) => each.isTTY)?.getWindowSize() ?? [0, 0];
+  return { rows: Math.min(rows || 24, 4096), columns: Math.min(columns || 80, 4096) };
 }
 
 async function flush(streams: readonly Writable[], enough: AbortSignal): Promise<void> {
@@ -124,6 +134,14 @@ export function formatBytes(bytes: number): string {
     unit++;
   }
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** How far a time (RFC 3339) is from `nowMs`, in its largest whole unit: `in 45 s`, `in 9 min`, `in 23 h`, `in 6 d`. */
+export function formatUntil(time: string, nowMs = Date.now()): string {
+  const seconds = Math.max(0, Math.floor((Date.parse(time) - nowMs) / 1000));
+  if (seconds < 60) return `in ${seconds} s`;
+  if (seconds < 3600) return `in ${Math.floor(seconds / 60)} min`;
+  return seconds < 48 * 3600 ? `in ${Math.floor(seconds / 3600)} h` : `in ${Math.floor(seconds / 86_400)} d`;
 }
 
 /** Columns padded to their widest cell, two spaces between; foreign text in them is made harmless. */

@@ -7,6 +7,7 @@ import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from 
 import type { RunningVm } from "../vmm/index.js";
 import { Capture, type Captured } from "./capture.js";
 import type { Command } from "./command.js";
+import { checkLimit, limits } from "./limits.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
@@ -14,7 +15,7 @@ import type { StartedVm } from "./start.js";
 export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs"> & { vm: Pick<RunningVm, "exited" | "console"> };
 
 /** A command as it runs, wherever it does. */
-export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void };
+export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void; resize?: GuestProcess["resize"] };
 
 /** What runs commands: a VM whose guest answers, or the host where the caller allowed that. */
 export interface Runner {
@@ -40,6 +41,19 @@ export interface Surroundings {
   user?: string;
 }
 
+export interface TerminalSize {
+  rows: number;
+  columns: number;
+}
+
+/** A terminal of the caller's, for a command to be typed on. */
+export interface CommandTerminal {
+  /** Right before the command starts: from now on what is typed is its own. Resolves to the size, 1 to 4,096 each way; `resize` is told another one. */
+  open(resize: (size: TerminalSize) => void): Promise<TerminalSize>;
+  /** When the command has ended, or can't be waited for any more: then there is no result. */
+  close(result: ExecResult | undefined): Promise<void>;
+}
+
 export interface ExecRequest extends Surroundings {
   command: Command;
   timeoutSeconds: number;
@@ -47,6 +61,8 @@ export interface ExecRequest extends Surroundings {
   captureBytes: number;
   /** Standard input; none when left out. Read only as fast as the command takes it. */
   stdin?: Readable;
+  /** The command gets a terminal in the guest that looks like this one. Then all output is standard output, and input is typed. */
+  terminal?: CommandTerminal;
   /** Where output goes as it comes, byte for byte, besides being captured. A slow one slows the command down. */
   stdout?: Writable;
   stderr?: Writable;
@@ -88,9 +104,26 @@ export interface ExecResult {
 /** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
 const killGraceMs = 3000;
 
+/** What the time-out of a command is where none is given: somebody who sits at a terminal is not to be cut off by a default; the VM's time to live does it. */
+export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: number | undefined; terminal?: CommandTerminal | undefined }): number {
+  return checkLimit("timeoutSeconds", timeoutSeconds ?? (terminal && limits.timeoutSeconds.max));
+}
+
 export async function execInVm(vm: Runner, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+  const { terminal } = request;
+  let guest: RunningCommand | undefined;
+  let result: ExecResult | undefined;
+  try {
+    const tty = await terminal?.open(({ rows, columns }) => guest?.resize?.(rows, columns));
+    guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined, ...(tty && { tty }) });
+    return (result = await attend(vm, guest, environment, request, options));
+  } finally {
+    await terminal?.close(result);
+  }
+}
+
+async function attend(vm: Runner, guest: RunningCommand, environment: string, request: ExecRequest, options: ExecOptions): Promise<ExecResult> {
   const begin = performance.now();
-  const guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined });
   options.onStarted?.((signal) => guest.signal(signal, "group"));
   const out = forward(guest.stdout, new Capture(request.captureBytes), request.stdout);
   const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
@@ -104,7 +137,7 @@ export async function execInVm(vm: Runner, environment: string, request: ExecReq
   const elapsedMs = performance.now() - begin;
   const exit = exitOf(outcome);
   // As a shell would, for a command that it could not execute.
-  if (exit.complaint !== undefined) err.add(Buffer.from(`pyro: ${exit.complaint}\n`));
+  if (exit.complaint !== undefined) err.add(Buffer.from(`pyro: ${exit.complaint}${request.terminal === undefined ? "" : "\r"}\n`));
   const stdout = out.captured();
   const stderr = err.captured();
   return {

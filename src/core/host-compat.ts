@@ -152,6 +152,7 @@ function oneCommand(
 /** Throws UNSUPPORTED for what only a guest can do. */
 function wordsOf(command: ExecRequest): readonly [string, ...string[]] {
   if (command.user !== undefined) throw new PyroError("UNSUPPORTED", "A command on the host runs as you; it can't become another user.", { hint: "Leave out --user (user)." });
+  if (command.tty !== undefined) throw new PyroError("UNSUPPORTED", "A command on the host has no terminal of its own.", { hint: "Leave out -t." });
   if (command.argv === undefined) return [shell(), "-lc", command.shell];
   const words = command.argv.map((word) => {
     const text = word.toString();

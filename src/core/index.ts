@@ -5,7 +5,7 @@ export { runInVm, type RunRequest, type RunOptions } from "./run.js";
 export { limits } from "./limits.js";
 export { anyVms } from "./vms/any.js";
 export type { Command } from "./command.js";
-export type { ExecOptions, ExecResult, Surroundings } from "./exec.js";
+export { timeoutOf, type CommandTerminal, type ExecOptions, type ExecResult, type Surroundings, type TerminalSize } from "./exec.js";
 export type { Phase } from "./start.js";
 
 const doctor = () => import("./doctor.js");
@@ -17,7 +17,7 @@ export const pruneEnvironments = lazily(environments, "pruneEnvironments");
 export const pullEnvironment = lazily(environments, "pullEnvironment");
 export const warmEnvironment = lazily(environments, "warmEnvironment");
 export type { WarmRequest, WarmResult } from "./environments.js";
-export { listEnvironments, inspectEnvironment, type Environment, type EnvironmentDetails, type PullPhase, type PullProgress } from "../environments/index.js";
+export { environmentNames, listEnvironments, inspectEnvironment, type Environment, type EnvironmentDetails, type PullPhase, type PullProgress } from "../environments/index.js";
 
 const vms = () => import("./vms/index.js");
 export const attachVm = lazily(vms, "attachVm");
@@ -25,6 +25,7 @@ export const createVm = lazily(vms, "createVm");
 export const deleteVm = lazily(vms, "deleteVm");
 export const execVm = lazily(vms, "execVm");
 export const listVms = lazily(vms, "listVms");
+export const listVmsFor = lazily(vms, "listVmsFor");
 export const networkInfoVm = lazily(vms, "networkInfoVm");
 export const openVm = lazily(vms, "openVm");
 export const reapExpired = lazily(vms, "reapExpired");

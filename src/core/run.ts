@@ -4,7 +4,7 @@ import type { PyroError } from "../base/error.js";
 import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
-import { execInVm, type ExecResult, type Surroundings } from "./exec.js";
+import { execInVm, timeoutOf, type CommandTerminal, type ExecResult, type Surroundings } from "./exec.js";
 import type { Host } from "./host-compat.js";
 import { isHostsFault } from "./hosts-fault.js";
 import { newVmId, startVm, type Phase } from "./start.js";
@@ -18,7 +18,7 @@ export interface RunRequest extends Surroundings {
   memMib?: number;
   /** Scratch disk, 64 to 1,048,576; default 10,240. Sparse. */
   diskMib?: number;
-  /** 1 to 86,400; default 30. Counted from the command's start. */
+  /** 1 to 86,400; default 30, with a terminal 86,400. Counted from the command's start. */
   timeoutSeconds?: number;
   /** 1 to 604,800; default 600, or as much longer as the time-out needs. Counted from the VM's start. */
   ttlSeconds?: number;
@@ -34,6 +34,7 @@ export interface RunOptions {
   /** Bytes kept of each output stream; default 1 MiB. */
   captureBytes?: number;
   stdin?: Readable;
+  terminal?: CommandTerminal;
   stdout?: Writable;
   stderr?: Writable;
   /** This process is about to end: the VM's end is begun and not waited for. Its keeper sees to it, as it does if this process is killed. */
@@ -41,7 +42,7 @@ export interface RunOptions {
 }
 
 export async function runInVm(request: RunRequest, options: RunOptions = {}): Promise<ExecResult> {
-  const timeoutSeconds = checkLimit("timeoutSeconds", request.timeoutSeconds);
+  const timeoutSeconds = timeoutOf({ timeoutSeconds: request.timeoutSeconds, terminal: options.terminal });
   const checked = {
     environment: request.environment,
     vcpuCount: checkLimit("vcpuCount", request.vcpuCount),
@@ -61,7 +62,7 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
     return hostInstead(error, checked, onPhase);
   });
   try {
-    return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
   } finally {
     const ended = vm.end();
     if (!options.leaving) await ended;

@@ -1,7 +1,7 @@
 /** Environments: a name becomes a read-only disk, a kernel and an initramfs, once. */
 export type { Environment, EnvironmentDetails } from "./environment.js";
 export { holdEnvironment, type HoldOptions } from "./hold.js";
-export { listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
+export { environmentNames, listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
 export { openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";
 export type { PullOptions } from "./pull.js";
 export type { PullPhase, PullProgress } from "./progress.js";

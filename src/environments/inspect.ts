@@ -1,9 +1,11 @@
 /** What environments there are, and what is known of one. Nothing is changed or fetched. */
+import { readdir } from "node:fs/promises";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { catalog, findEntry } from "./catalog.js";
 import { environmentOf, type Environment, type EnvironmentDetails } from "./environment.js";
 import { bootFiles } from "./manifest.js";
+import { places } from "./places.js";
 import { findInstalled, type Installed } from "./store.js";
 
 export interface LookOptions {
@@ -13,6 +15,22 @@ export interface LookOptions {
 /** All of the catalog. Throws CANCELLED. */
 export async function listEnvironments(options: LookOptions = {}): Promise<Environment[]> {
   return Promise.all(catalog.map(async (entry) => environmentOf(entry, (await look(entry.name, options.signal)).installed?.manifest)));
+}
+
+/** What can be named now: all of the catalog, and what else is installed. Quick, as no file of theirs is read: whether they are whole is not known. */
+export async function environmentNames(): Promise<{ name: string; description: string }[]> {
+  const names = (await readdir(places.names()).catch(() => [])).filter((each) => each.endsWith(".json")).map((each) => nameOf(each.slice(0, -".json".length)));
+  const others = names.filter((name) => name !== undefined && !catalog.some((entry) => entry.name === name)) as string[];
+  return [...catalog, ...others.map((name) => ({ name, description: "installed" }))].map(({ name, description }) => ({ name, description }));
+}
+
+/** Undefined for a file that no pyro made. */
+function nameOf(encoded: string): string | undefined {
+  try {
+    return decodeURIComponent(encoded);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Also of names that are in the catalog and not installed. Throws NOT_FOUND, UNSUPPORTED, CANCELLED. */

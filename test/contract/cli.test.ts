@@ -20,16 +20,18 @@ test("version", () => {
 test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
-  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "doctor", "help"]);
+  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "completion", "doctor", "help"]);
   expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|warm|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "help"]);
   expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
 });
 
 test("flags of run", () => {
   const { stdout } = pyro("run", "--help");
-  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--network", "--allow-host-compat", "--json", "--quiet"]);
+  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "-i, --interactive", "-t, --tty", "--network", "--allow-host-compat", "--json", "--quiet", "-h, --help"]);
   expect(stdout).toContain("Examples:");
   expect(pyro("help", "run").stdout).toBe(stdout);
+  expect(pyro("help", "vm", "exec").stdout).toBe(pyro("vm", "exec", "--help").stdout);
+  expect(pyro("help", "vm", "exec").stdout).toContain("pyro vm exec -it vm-k3v9x2mq -- bash");
 });
 
 test("environments", () => {
@@ -60,6 +62,10 @@ test.each([
   [["run", "debian:12", "--memory", "5", "--", "true"], 125, "Unknown option '--memory'."],
   [["run", "debian:13", "--", "true"], 125, "debian:13"],
   [["run", "debian:12", "--network", "--", "true"], 125, "Networking is not available yet"],
+  [["run", "-it", "debian:12", "--", "bash"], 125, "Standard input is no terminal, so there is none to give to the command."],
+  [["completion", "csh"], 2, "Allowed choices are bash, zsh, fish."],
+  [["vm", "exce"], 2, "Unknown command 'exce'."],
+  [["help", "vm", "exce"], 2, "Unknown command 'exce'."],
   [["rnu", "debian:12"], 2, "Unknown command 'rnu'."],
   [["env", "lst"], 2, "Unknown command 'lst'."],
   [["env", "pull"], 2, "Missing required argument 'environment'."],
@@ -79,6 +85,8 @@ test("the nearest name", () => {
   expect(pyro("env", "lst").stderr).toContain("Did you mean list?");
   expect(pyro("run", "debian:12", "--mem-mb", "5", "--", "true").stderr).toContain("Did you mean --mem-mib?");
   expect(pyro("env", "pull", "debain:12").stderr).toContain("debian:12");
+  expect(pyro("vm", "exce").stderr).toBe("error: Unknown command 'exce'.\nhint: Did you mean exec? See `pyro help vm`.\n");
+  expect(pyro("vm", "exec", "--usr", "x", "--", "y").stderr).toContain("Did you mean --user? See `pyro help vm exec`.");
 });
 
 test("help that nobody asked for is a usage error; a word that is no command is named", () => {

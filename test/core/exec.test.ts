@@ -3,7 +3,7 @@ import { PassThrough, Readable, Writable } from "node:stream";
 import { expect, test } from "vitest";
 import { PyroError } from "../../src/base/error.js";
 import type { ExecOutcome, GuestProcess } from "../../src/channel/index.js";
-import { execInVm } from "../../src/core/exec.js";
+import { execInVm, timeoutOf, type CommandTerminal, type ExecResult, type TerminalSize } from "../../src/core/exec.js";
 import type { StartedVm } from "../../src/core/start.js";
 
 const request = { command: ["x"], timeoutSeconds: 1, captureBytes: 1024 };
@@ -64,7 +64,47 @@ test("why a VM ended is the answer, not that its channel broke", async () => {
   await expect(exec("failed")).rejects.toMatchObject({ code: "VMM_EXITED", message: "QEMU ended while the command ran (status 1): why" });
 });
 
-function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cancel?: () => void; exit?: object }): StartedVm {
+test("a terminal is opened before the command starts, told of to the guest, and closed whatever the end", async () => {
+  const log: unknown[] = [];
+  let resize: ((size: TerminalSize) => void) | undefined;
+  const terminal: CommandTerminal = {
+    open: (listener) => {
+      resize = listener;
+      listener({ rows: 1, columns: 1 }); // before there is a command: its size is what `open` resolves to
+      log.push("open");
+      return Promise.resolve({ rows: 24, columns: 80 });
+    },
+    close: (result: ExecResult | undefined) => {
+      log.push(["close", result?.exitCode]);
+      return Promise.resolve();
+    },
+  };
+  const vm = standIn({
+    result: new Promise((resolve) => setTimeout(() => {
+      resize!({ rows: 30, columns: 100 });
+      resolve(ended);
+    }, 20)),
+    onExec: (given) => log.push(["exec", given]),
+    resize: (rows, columns) => log.push(["resize", rows, columns]),
+  });
+  await execInVm(vm, "debian:12", { ...request, terminal });
+  expect(log).toEqual(["open", ["exec", { argv: ["x"], stdin: false, tty: { rows: 24, columns: 80 } }], ["resize", 30, 100], ["close", 0]]);
+
+  log.length = 0;
+  const lost = Promise.reject(new PyroError("GUEST_LOST", "gone"));
+  await expect(execInVm(standIn({ result: lost, exit: { reason: "guest" } }), "debian:12", { ...request, terminal })).rejects.toMatchObject({ code: "GUEST_LOST" });
+  expect(log).toEqual(["open", ["close", undefined]]);
+});
+
+test("a terminal has a day unless less was asked for", () => {
+  const terminal = {} as CommandTerminal;
+  expect(timeoutOf({})).toBe(30);
+  expect(timeoutOf({ terminal })).toBe(86_400);
+  expect(timeoutOf({ terminal, timeoutSeconds: 5 })).toBe(5);
+  expect(() => timeoutOf({ terminal, timeoutSeconds: 86_401 })).toThrow("timeout_seconds is 86401");
+});
+
+function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cancel?: () => void; exit?: object; onExec?: (request: unknown) => void; resize?: (rows: number, columns: number) => void }): StartedVm {
   given.result.catch(() => {});
   const guest: Partial<GuestProcess> = {
     stdin: new PassThrough(),
@@ -73,6 +113,7 @@ function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cance
     result: given.result,
     signal: () => {},
     cancel: given.cancel ?? (() => {}),
+    resize: given.resize ?? (() => {}),
   };
-  return { vmId: "vm-test", accelerator: "tcg", bootMs: 1, channel: { exec: () => guest }, vm: { exited: given.exit === undefined ? new Promise(() => {}) : Promise.resolve(given.exit), console: () => "last words" } } as unknown as StartedVm;
+  return { vmId: "vm-test", accelerator: "tcg", bootMs: 1, channel: { exec: (request: unknown) => (given.onExec?.(request), guest) }, vm: { exited: given.exit === undefined ? new Promise(() => {}) : Promise.resolve(given.exit), console: () => "last words" } } as unknown as StartedVm;
 }

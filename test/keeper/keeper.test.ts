@@ -35,6 +35,26 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     return child;
   };
 
+  it("puts a terminal into raw mode and back, but not over what others made of it meanwhile", async () => {
+    // A pseudo-terminal of python's, with its modes before, in between and after; `stty` in between is the others.
+    const script = `
+import os, pty, subprocess, sys, termios
+master, slave = pty.openpty()
+modes = lambda: termios.tcgetattr(slave)[:4]
+for meddle in (False, True):
+    before = modes()
+    keeper = subprocess.Popen([sys.argv[1], "terminal"], stdin=slave, stdout=subprocess.PIPE, start_new_session=True)
+    said, raw = keeper.stdout.read(4), modes()
+    if meddle: subprocess.run(["stty", "sane", "-echo"], stdin=slave)
+    between = modes()
+    keeper.terminate()
+    print(said, bool(raw[1] & termios.OPOST), bool(raw[3] & (termios.ISIG | termios.ECHO | termios.ICANON)), keeper.wait(), modes() == before, modes() == between)
+`;
+    const { stdout } = await promisify(execFile)("python3", ["-c", script, program]);
+    expect(stdout).toBe("b'raw\\n' False False 0 True False\nb'raw\\n' False False 0 False True\n");
+    expect(await ended(spawn(program, ["terminal"], { stdio: "ignore" }))).toEqual([125, null]);
+  });
+
   it("hands on every exit status", async () => {
     const statuses = [0, 1, 2, 42, 124, 125, 126, 127, 128, 137, 255];
     for (const status of statuses) expect(await ended(keep([], ["/bin/sh", "-c", `exit ${status}`]))).toEqual([status, null]);

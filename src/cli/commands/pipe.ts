@@ -2,7 +2,7 @@ import type { Command as Program } from "commander";
 import type { CommandContext } from "../program.js";
 import { methods } from "../pipe/methods.js";
 import { servePipe } from "../pipe/serve.js";
-import { standardInput } from "./run.js";
+import { standardInput } from "../terminal.js";
 
 export function define(program: Program, { output, interrupts }: CommandContext): void {
   program

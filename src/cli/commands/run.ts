@@ -1,4 +1,3 @@
-import { fstatSync } from "node:fs";
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
 import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
@@ -6,9 +5,10 @@ import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
 import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
+import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 
 /** The flags are the request's own fields. */
-type RunFlags = Omit<RunRequest, "environment" | "command" | "cwd"> & SurroundingFlags & { json?: boolean; quiet?: boolean };
+type RunFlags = Omit<RunRequest, "environment" | "command" | "cwd"> & SurroundingFlags & TerminalFlags & { json?: boolean; quiet?: boolean };
 
 export function define(program: Program, context: CommandContext): void {
   const command = program
@@ -23,7 +23,7 @@ export function define(program: Program, context: CommandContext): void {
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"))
     .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"));
-  surroundingOptions(command)
+  terminalOptions(surroundingOptions(command))
     .option("--network", "allow the guest to reach the network (not available yet: refused)")
     .option("--allow-host-compat", "run on the host, NOT ISOLATED, if no VM can be had")
     .option("--json", "print one JSON object instead of streaming the output")
@@ -31,11 +31,14 @@ export function define(program: Program, context: CommandContext): void {
     .addHelpText(
       "after",
       `
-Standard input reaches the command when it is not a terminal. Exit status: the command's own; 124 timed out; 125 pyro failed;
-126 not executable; 127 not found; 128+n ended by signal n. The first Ctrl-C goes to the command, the second ends the VM.
+Standard input reaches the command when it is not a terminal, or with -i. Exit status: the command's own; 124 timed out;
+125 pyro failed; 126 not executable; 127 not found; 128+n ended by signal n. The first Ctrl-C goes to the command, the second
+ends the VM. With -t every key is the command's, Ctrl-C and Ctrl-Z included, and unless --timeout-seconds or --ttl-seconds say
+less the session may take a day.
 
 Examples:
   pyro run debian:12 -- git --version
+  pyro run -it debian:12 -- bash
   pyro run debian:12 --json -- sh -c 'echo out; exit 7'
   tar -c src | pyro run debian:12-build --mem-mib 2048 --timeout-seconds 300 -- sh -c 'cd /tmp && tar -x && make -C src'`,
     )
@@ -54,8 +57,8 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     if (ownLines) phaseLine(output, "run", environment, phase);
     if (flags.json !== true) warningLine(output, phase);
   };
-  const { json, quiet: _quiet, env, user, workdir, ...sizes } = flags;
-  const request = { ...sizes, ...surroundingsOf({ ...(env && { env }), ...(user && { user }), ...(workdir && { workdir }) }) };
+  const { json, quiet: _quiet, interactive: _interactive, tty: _tty, env, user, workdir, ...sizes } = flags;
+  const request = { ...sizes, ...surroundingsOf({ env: { ...terminalVariables(flags), ...env }, ...(user && { user }), ...(workdir && { workdir }) }) };
   const result = await runInVm(
     { environment, command: exactWords(command), ...request },
     {
@@ -64,7 +67,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
       leaving: true,
       // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
       onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
-      ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),
+      ...inputOf(flags, output),
       // What streams need not be kept as well.
       ...(json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     },
@@ -72,12 +75,6 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   if (json) output.json(result);
   else if (ownLines) output.line(summaryLine("run", result));
   return result.timedOut ? 124 : result.exitCode;
-}
-
-/** Node takes a directory for an input that is empty. */
-export function standardInput(): NodeJS.ReadStream {
-  if (fstatSync(0).isDirectory()) throw new PyroError("INVALID_ARGUMENT", "Standard input is a directory.", { hint: "Give </dev/null where the command needs none." });
-  return process.stdin;
 }
 
 /** The last line of our own. */

@@ -1,14 +1,15 @@
 import type { Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
-import { attachVm, execInVm, execVm, limits, type ExecResult, type Phase } from "../../core/index.js";
+import { attachVm, execInVm, execVm, limits, timeoutOf, type ExecResult, type Phase } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
 import { warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
+import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 import { startDetached } from "./vm-jobs.js";
-import { standardInput, summaryLine } from "./run.js";
+import { summaryLine } from "./run.js";
 
-interface ExecFlags extends SurroundingFlags {
+interface ExecFlags extends SurroundingFlags, TerminalFlags {
   timeoutSeconds?: number;
   json?: boolean;
   quiet?: boolean;
@@ -25,13 +26,13 @@ export function defineExec(vm: Program, context: CommandContext): void {
     .argument("<vm-id>", "see `pyro vm list`")
     .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"));
-  surroundingOptions(command)
+  terminalOptions(surroundingOptions(command))
     .option("--rm", "this is its one command: the VM is gone afterwards, also if we are killed")
     .option("--detach", "run it in the background and print its name, see `pyro vm jobs`, `attach` and `kill`")
     .option("--job <name>", "the background job's name (default a new one)")
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
-    .addHelpText("after", "\nExit status as of `pyro run`.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
+    .addHelpText("after", "\nExit status, -i and -t as of `pyro run`; a session with -t ends with the VM's time to live.\n\nExamples:\n  pyro vm exec vm-k3v9x2mq -- make test\n  pyro vm exec -it vm-k3v9x2mq -- bash\n  pyro vm exec vm-k3v9x2mq --user nobody --workdir /tmp -- id")
     .action(async (vmId: string, _words: string[], flags: ExecFlags) => {
       context.exitStatus = await exec(vmId, flags, context);
     });
@@ -42,14 +43,14 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
   if (guestCommand.length === 0) throw new PyroError("INVALID_ARGUMENT", "There is no command to run.", { hint: `pyro vm exec ${vmId} -- COMMAND` });
   if (flags.job !== undefined && flags.detach !== true) throw new PyroError("INVALID_ARGUMENT", "--job names a background job.", { hint: "Give --detach as well." });
   if (flags.detach) {
-    if (flags.rm || flags.timeoutSeconds !== undefined) throw new PyroError("INVALID_ARGUMENT", "A background job has no --timeout-seconds and no --rm.", { hint: `End it with \`pyro vm kill ${vmId} JOB\`.` });
+    if (flags.rm || flags.interactive || flags.tty || flags.timeoutSeconds !== undefined) throw new PyroError("INVALID_ARGUMENT", "A background job has no --timeout-seconds, no --rm, no -i and no -t.", { hint: `End it with \`pyro vm kill ${vmId} JOB\`.` });
     return startDetached(vmId, { command: exactWords(guestCommand), ...surroundingsOf(flags), ...(flags.job !== undefined && { name: flags.job }) }, flags.json === true, context);
   }
   const signal = AbortSignal.any([interrupts.signal, output.lost]);
   const request = {
     command: exactWords(guestCommand),
-    ...surroundingsOf(flags),
-    ...(process.stdin.isTTY === true ? {} : { stdin: standardInput() }),
+    ...surroundingsOf({ ...flags, env: { ...terminalVariables(flags), ...flags.env } }),
+    ...inputOf(flags, output),
     ...(flags.json ? {} : { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
     ...(flags.timeoutSeconds !== undefined && { timeoutSeconds: flags.timeoutSeconds }),
   };
@@ -67,7 +68,7 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
 async function execAndLeave(vmId: string, request: Parameters<typeof execVm>[1], options: Parameters<typeof execVm>[2] & { signal: AbortSignal }): Promise<ExecResult> {
   const vm = await attachVm(vmId, options);
   try {
-    return await execInVm(vm, vm.environment, { timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.default, ...request }, options);
+    return await execInVm(vm, vm.environment, { captureBytes: limits.captureBytes.default, ...request, timeoutSeconds: timeoutOf(request) }, options);
   } finally {
     await vm.close();
   }

@@ -3,7 +3,7 @@ import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, stats
 import { limitOption } from "../options.js";
 import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
-import { formatBytes, formatTable, type Output } from "../render.js";
+import { formatBytes, formatTable, formatUntil, type Output } from "../render.js";
 import { defineExec } from "./vm-exec.js";
 import { defineJobs } from "./vm-jobs.js";
 
@@ -117,7 +117,7 @@ Example:
     .action(async (flags: JsonFlag) => {
       const vms = await listVms();
       if (flags.json) return output.json({ vms });
-      output.result(formatTable([["VM", "STATE", "ENVIRONMENT", "VCPUS", "MEM_MIB", "EXPIRES"], ...vms.map((each) => [each.vmId, each.state, each.environment, String(each.vcpuCount), String(each.memMib), each.expiresAt])]));
+      output.result(formatTable([["VM", "STATE", "ENVIRONMENT", "VCPUS", "MEM_MIB", "EXPIRES"], ...vms.map((each) => [each.vmId, each.state, each.environment, String(each.vcpuCount), String(each.memMib), formatUntil(each.expiresAt)])]));
     });
 
   vm.command("logs")

@@ -3,7 +3,7 @@ import { checkSignal } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import type { FoundVm } from "../../vmm/index.js";
 import { checkCommand } from "../command.js";
-import { execInVm, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
+import { execInVm, timeoutOf, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
 import { checkLimit } from "../limits.js";
 import { openHost } from "../host-compat.js";
 import type { Phase } from "../start.js";
@@ -13,7 +13,7 @@ import { hostTime, leftMs } from "./expiry.js";
 import { knowVm, removeVm, tryVmLock, withVm } from "./store.js";
 
 export type OneCommand = Omit<ExecRequest, "timeoutSeconds" | "captureBytes"> & {
-  /** 1 to 86,400; default 30. */
+  /** 1 to 86,400; default 30, with a terminal 86,400. */
   timeoutSeconds?: number;
   /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB. */
   captureBytes?: number;
@@ -26,7 +26,7 @@ export interface OneCommandOptions extends ExecOptions {
 
 /** Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE (not started, or another one runs its one command), GUEST_LOST, VMM_EXITED, CANCELLED. */
 export async function execVm(vmId: string, request: OneCommand, options: OneCommandOptions = {}): Promise<ExecResult> {
-  const checked = { ...request, timeoutSeconds: checkLimit("timeoutSeconds", request.timeoutSeconds), captureBytes: checkLimit("captureBytes", request.captureBytes) };
+  const checked = { ...request, timeoutSeconds: timeoutOf(request), captureBytes: checkLimit("captureBytes", request.captureBytes) };
   checkCommand(request.command);
   checkSignal(options.signal);
   const known = await knowVm(vmId);

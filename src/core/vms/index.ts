@@ -5,7 +5,7 @@ export { execVm, type OneCommand } from "./exec.js";
 export { stopVm } from "./stop.js";
 export { deleteVm } from "./delete.js";
 export { statsVm, type VmStats } from "./stats.js";
-export { listVms, networkInfoVm, statusVm, vmLogs, type NetworkInfo } from "./status.js";
+export { listVms, listVmsFor, networkInfoVm, statusVm, vmLogs, type NetworkInfo } from "./status.js";
 export { attachVm, openVm, type OpenedVm, type OpenRequest } from "./open.js";
 export { reapExpired } from "./reap.js";
 export type { Vm } from "./record.js";

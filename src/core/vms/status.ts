@@ -1,5 +1,6 @@
 /** What is true of VMs now. */
 import { logTail } from "../../vmm/index.js";
+import { lifecycle } from "./lifecycle.js";
 import { publicVm, type Vm } from "./record.js";
 import { knowVm, listVmIds, lookAt } from "./store.js";
 
@@ -20,6 +21,17 @@ export async function listVms(): Promise<Vm[]> {
     all.push(publicVm(known.record));
   }
   return all.sort((a, b) => (a.createdAt < b.createdAt ? -1 : 1));
+}
+
+/** Those that `pyro vm VERB` makes sense for in the state they are in; all, for a verb that only looks. */
+export async function listVmsFor(verb: string): Promise<Vm[]> {
+  const event = ({ start: "start", exec: "use", stop: "stop" } as const)[verb];
+  const vms = await listVms();
+  if (event === undefined) return vms;
+  return vms.filter(({ state }) => {
+    const cell = lifecycle[state][event];
+    return typeof cell === "string" && (event === "use" || cell !== state);
+  });
 }
 
 /** The end of the guest's console, at most 64 KiB; control characters made harmless. Throws NOT_FOUND. */
