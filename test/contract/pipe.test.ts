@@ -100,7 +100,7 @@ test("thousands of lines that somebody broke: it never dies, and what it answers
     const cut = random() < 0.1 ? bytes.subarray(0, Math.floor(random() * bytes.length)) : bytes;
     return Buffer.concat([cut, Buffer.from("\n")]);
   });
-  const { status, stderr, answers } = await talk(lines);
+  const { status, stderr, answers } = await talk([...lines, request("a", "status_vm", { vm_id: "vm-aaaaaaaa" }), request("b", "status_vm")]);
   expect([status, stderr]).toEqual([0, ""]);
   expect(answers.length).toBeGreaterThan(2000);
   for (const answer of answers) {
