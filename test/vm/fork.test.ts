@@ -1,9 +1,11 @@
 // Forks of a frozen VM, for real: each is itself, shares nothing that it changes, and whatever is wrong with a template costs a boot and no result.
 import { execFileSync } from "node:child_process";
-import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { startVm, type Phase } from "../../src/core/start.js";
+import { openEnvironment } from "../../src/environments/index.js";
 import { collect, eventually, leftovers, processesWith, pyro, startPyro } from "./pyro.js";
 
 const environment = "debian:12";
@@ -20,7 +22,8 @@ beforeAll(() => {
   templates = join(cache, "pyro-mcp", "templates");
   env = { XDG_CACHE_HOME: cache };
 });
-afterAll(() => {
+afterAll(async () => {
+  await eventually(3000, () => processesWith(cache).length === 0); // the last one's keeper is still at it for a moment
   expect(processesWith(cache)).toEqual([]);
   rmSync(cache, { recursive: true, force: true });
 });
@@ -166,6 +169,28 @@ test("a template that can't be made costs a boot and no result", async () => {
   } finally {
     rmSync(templates);
   }
+});
+
+test("an environment that is pruned while a fork begins is said to be gone", async () => {
+  await trace();
+  const kept = process.env["XDG_CACHE_HOME"];
+  process.env["XDG_CACHE_HOME"] = cache;
+  const { lockFile } = (await openEnvironment(environment))!;
+  try {
+    for (const taken of [lockFile, dirname(lockFile)]) {
+      const onPhase = ({ phase }: Phase) => void (phase === "start" && renameSync(taken, `${taken}-aside`));
+      await expect(startVm({ environment, vcpuCount: 1, memMib: 1024, ttlSeconds: 60 }, { onPhase })).rejects.toMatchObject({
+        code: "ENVIRONMENT_INVALID",
+        message: "The environment debian:12 was removed meanwhile.",
+        hint: "pyro env pull debian:12",
+      });
+      renameSync(`${taken}-aside`, taken);
+    }
+  } finally {
+    if (kept === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = kept;
+  }
+  expect(await trace()).toContain("exit_code=0");
 });
 
 test("none is made or used where the setting says so", async () => {
