@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Channel } from "../../src/channel/index.js";
+import { startVm, type Phase } from "../../src/core/start.js";
+import { openEnvironment } from "../../src/environments/index.js";
 import { forking } from "../../src/vmm/index.js";
 import { text, useGuests } from "./guest.js";
 import { collect, eventually, leftovers, processesWith, pyro, startPyro, type PyroResult } from "./pyro.js";
@@ -24,7 +26,8 @@ beforeAll(() => {
   templates = join(cache, "pyro-mcp", "templates");
   env = { XDG_CACHE_HOME: cache };
 });
-afterAll(() => {
+afterAll(async () => {
+  await eventually(3000, () => processesWith(cache).length === 0); // the last one's keeper is still at it for a moment
   expect(processesWith(cache)).toEqual([]);
   rmSync(cache, { recursive: true, force: true });
 });
@@ -201,6 +204,28 @@ test("a template that can't be made costs a boot and no result", async () => {
   } finally {
     rmSync(templates);
   }
+});
+
+test("an environment that is pruned while a fork begins is said to be gone", async () => {
+  await trace();
+  const kept = process.env["XDG_CACHE_HOME"];
+  process.env["XDG_CACHE_HOME"] = cache;
+  const { lockFile } = (await openEnvironment(environment))!;
+  try {
+    for (const taken of [lockFile, dirname(lockFile)]) {
+      const onPhase = ({ phase }: Phase) => void (phase === "start" && renameSync(taken, `${taken}-aside`));
+      await expect(startVm({ environment, vcpuCount: 1, memMib: 1024, ttlSeconds: 60 }, { onPhase })).rejects.toMatchObject({
+        code: "ENVIRONMENT_INVALID",
+        message: "The environment debian:12 was removed meanwhile.",
+        hint: "pyro env pull debian:12",
+      });
+      renameSync(`${taken}-aside`, taken);
+    }
+  } finally {
+    if (kept === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = kept;
+  }
+  expect(await trace()).toContain("exit_code=0");
 });
 
 test("none is made or used where the setting says so", async () => {
