@@ -311,6 +311,56 @@ for meddle in (False, True):
     expect(most).toBe(1);
   });
 
+  describe("attended to", () => {
+    /** What the keeper tells, and its exit status. */
+    async function told(directory: string, command: string[], act: (lifeline: Duplex, line: string) => void = () => {}): Promise<[string, number | null]> {
+      const child = keep(["--attend", directory], command);
+      const lifeline = child.stdio[3] as Duplex;
+      let text = "";
+      lifeline.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
+      child.stdout!.on("data", (chunk: Buffer) => act(lifeline, String(chunk)));
+      await once(child, "close");
+      return [text.replace(/^started [0-9]+\n/, "started\n"), child.exitCode];
+    }
+
+    it("tells an exit from a signal and from a program that was not executed", async () => {
+      expect(await told("/", ["true"])).toEqual(["started\nexit 0\n", 0]);
+      for (const status of [1, 124, 125, 126, 127, 137, 255]) expect(await told("/", ["sh", "-c", `exit ${status}`])).toEqual([`started\nexit ${status}\n`, status]);
+      for (const signal of [2, 9, 15]) expect(await told("/", ["sh", "-c", `kill -${signal} $$`])).toEqual([`started\nsignal ${signal}\n`, 128 + signal]);
+      expect(await told("/", ["no-such-program"])).toEqual(["failed exec 2 no-such-program: command not found\n", 127]);
+      expect(await told("/", ["/no/such\nprogram"])).toEqual(["failed exec 2 /no/such program: command not found\n", 127]);
+      expect(await told("/", [""])).toEqual(["failed exec 2 : the command's name is empty\n", 127]);
+      expect(await told("/", ["/etc/passwd"])).toEqual(["failed exec 13 /etc/passwd: Permission denied\n", 126]);
+      expect(await told("/nonexistent", ["true"])).toEqual(["failed chdir 2 /nonexistent: No such file or directory\n", 127]);
+      const script = join(directory, "script");
+      writeFileSync(script, "#!/no/such/interpreter\n", { mode: 0o755 });
+      expect(await told("/", [script])).toEqual([`failed exec 2 ${script}: exists, but its interpreter or loader does not\n`, 127]);
+    });
+
+    it("runs in the directory, and passes signals on to the group", async () => {
+      const child = keep(["--attend", "/usr"], ["pwd"]);
+      expect(await line(child)).toBe("/usr");
+      await ended(child);
+      expect(await told("/", ["sh", "-c", "trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done"], (lifeline) => void lifeline.write(Buffer.from([0, 65, 2])))).toEqual(["started\nexit 9\n", 9]);
+    });
+  });
+
+  it("holds pipes for a process of the same user to open", async () => {
+    const child = spawn(program, ["pipes", "2"], { stdio: ["pipe", "pipe", "inherit"] });
+    started.push(child);
+    const [pid, read, write, ...more] = (await line(child)).split(" ").map(Number);
+    expect([pid, more.length]).toEqual([child.pid, 2]);
+    expect(readlinkSync(`/proc/${pid}/fd/${read}`)).toMatch(/^pipe:/);
+    expect(readlinkSync(`/proc/${pid}/fd/${write}`)).toBe(readlinkSync(`/proc/${pid}/fd/${read}`));
+    child.stdin!.end();
+    expect(await ended(child)).toEqual([0, null]);
+  });
+
+  it("takes limits that can't be set for no failure, and words that are none for one", async () => {
+    expect(await ended(keep(["--limit", "no.such=1", "--limit", "memory.max=max"], ["/bin/sh", "-c", "exit 3"]))).toEqual([3, null]);
+    for (const wrong of ["memory.max", "=1", "../x=1"]) expect(await ended(keep(["--limit", wrong], ["/bin/true"]))).toEqual([125, null]);
+  });
+
   it("measures a rate of the time stamp counter that holds", async () => {
     const measure = async () => Number((await promisify(execFile)(program, ["tsc"])).stdout);
     const rates = await Promise.all([measure(), measure(), measure(), measure()]);
