@@ -15,6 +15,7 @@ export type {
   GuestEntry,
   GuestPath,
   GuestStat,
+  GuestStats,
   Job,
   JobExit,
   JobRequest,

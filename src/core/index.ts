@@ -52,4 +52,4 @@ export const copyOut = lazily(copies, "copyOut");
 export type { CopyOptions, CopyResult } from "./copy/copy.js";
 export type { CopyProgress } from "./copy/progress.js";
 export const readWhole = lazily(() => import("./files.js"), "readWhole");
-export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";
+export type { Change, FileType, GuestEntry, GuestPath, GuestStat, GuestStats, SignalScope } from "../channel/index.js";

@@ -4,8 +4,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { main } from "../built.js";
 
-const main = new URL("../../dist/main.cjs", import.meta.url).pathname;
 const home = mkdtempSync(join(tmpdir(), "pyro-contract-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 

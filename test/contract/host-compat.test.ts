@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { main } from "../built.js";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
 const home = mkdtempSync(join(tmpdir(), "pyro-host-contract-"));
 const env = { PATH: process.env["PATH"]!, HOME: home, PYRO_QEMU: "/nonexistent/qemu" };
 afterAll(() => rmSync(home, { recursive: true, force: true }));

@@ -2,8 +2,8 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import { main } from "../built.js";
 
-const main = new URL("../../dist/main.cjs", import.meta.url).pathname;
 
 export interface PyroResult {
   status: number | null;

@@ -3,11 +3,11 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { afterAll, expect, test } from "vitest";
+import { main } from "../built.js";
 import { eventually, leftovers, processesWith, pyro } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 const client = new URL("../../clients/python", import.meta.url).pathname;
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
 afterAll(async () => {
   expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
 });

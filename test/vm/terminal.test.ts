@@ -7,8 +7,8 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Pty, type PtyOptions } from "./pty.js";
 import { packageRoot } from "../../src/base/paths.js";
 import { eventually, leftovers, pyro, processesWith } from "./pyro.js";
+import { main } from "../built.js";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
 const shell = ["sh", "-c", "echo set enable-bracketed-paste off >~/.inputrc; exec bash --norc --noprofile"];
 const prompt = "guest> ";
 const opened: Pty[] = [];
