@@ -47,6 +47,8 @@ let isFull = false;
 const counts: Record<string, number> = {};
 const wrong: string[] = [];
 let token = 0;
+/** Those that were said to have failed: of no use but to be deleted. */
+const failed = new Set<string>();
 
 const count = (what: string) => (counts[what] = (counts[what] ?? 0) + 1);
 
@@ -59,6 +61,8 @@ async function run(...args: string[]) {
   if (result.signal === null && /"code": "INTERNAL"|TypeError|fault of pyro|PROTOCOL/.test(said)) wrong.push(`${args.join(" ")}: ${said}`);
   if (result.signal === null && /"code": "([A-Z_]+)"/.test(said)) count(`error ${/"code": "([A-Z_]+)"/.exec(said)![1]!}`);
   if (result.signal !== null) count("killed pyro");
+  const broken = /The VM (vm-[0-9a-z]{8}) failed/.exec(said)?.[1];
+  if (broken !== undefined) failed.add(broken);
   return result;
 }
 
@@ -101,14 +105,14 @@ async function step(next: (below: number) => number): Promise<void> {
   if (ids.length === 0 || roll < 12) return create(next);
   const id = ids[next(ids.length)]!;
   const vm = vms.get(id)!;
-  if (roll < 30) await run("start", id, "--json");
-  else if (roll < 56) await write(id, vm);
+  if (roll < 30 && !failed.has(id)) await run("start", id, "--json");
+  else if (roll < 56 && !failed.has(id)) await write(id, vm);
   else if (roll < 66) await check(id, vm);
   else if (roll < 70) {
     vms.delete(id);
     await run("exec", id, "--rm", "--json", "--", "true");
   } else if (roll < 84) await stop(id, vm);
-  else if (roll < 88) {
+  else if (roll < 88 || failed.has(id)) {
     vms.delete(id);
     await run("delete", id, "--json");
   } else if (roll < 92) await run("list", "--json");
