@@ -12,7 +12,7 @@ const operations = Number(process.env["PYRO_STORM_OPERATIONS"] ?? 500);
 const stormMs = 150_000;
 const lanes = 4;
 const most = 7; // VMs at a time
-const patienceMs = 15_000; // then the command is killed, which is one more thing that happens
+const patienceMs = 20_000; // then the command is killed, which is one more thing that happens
 
 const state = mkdtempSync(join(tmpdir(), "pyro-storm-"));
 const places = join(state, "pyro-mcp", "vms");
@@ -130,10 +130,12 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-async function trouble(next: (below: number) => number, isOver: () => boolean): Promise<void> {
+/** One trouble for each few operations, so that a slow host has as much of either as a fast one. */
+async function trouble(next: (below: number) => number, done: () => number, isOver: () => boolean): Promise<void> {
   const stopped: number[] = [];
-  for (let round = 1; !isOver(); round++) {
-    await new Promise((resolve) => setTimeout(resolve, 400 + next(1200)));
+  for (let due = 5; !isOver(); due = done() + 3 + next(6)) {
+    while (done() < due && !isOver()) await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, next(1200)));
     const roll = next(10);
     if (roll < 4) {
       const child = [...running][next(running.size || 1)];
@@ -195,7 +197,7 @@ test(`a storm (PYRO_STORM_SEED=${seed})`, { timeout: 420_000 }, async () => {
     while (left-- > 0 && Date.now() - begin < stormMs) await step(next);
   };
   let isOver = false;
-  const havoc = trouble(generator(seed + lanes), () => isOver);
+  const havoc = trouble(generator(seed + lanes), () => operations - left, () => isOver);
   await Promise.all(Array.from({ length: lanes }, (_, n) => lane(n)));
   isOver = true;
   await havoc;
