@@ -310,8 +310,8 @@ describe("what a user would expect of one VM", () => {
     expect((await own.exec("echo next")).stdout).toBe("next\n");
   });
 
-  test("1,000 short commands in a row, and 64 at once", async () => {
-    await using own = await sdk.openVm({ environment, memMib: 256 });
+  test("1,000 short commands in a row, and 64 at once", { timeout: 600_000 }, async () => {
+    await using own = await sdk.openVm({ environment, memMib: 256, ttlSeconds: 600 });
     for (let n = 0; n < 1000; n++) expect((await own.exec(["echo", String(n)])).stdout).toBe(`${n}\n`);
     const all = await Promise.all(Array.from({ length: 64 }, (_, n) => own.exec(["sh", "-c", `sleep 0.2; echo ${n}`], { timeoutSeconds: 200 })));
     expect(all.map((each) => each.stdout)).toEqual(Array.from({ length: 64 }, (_, n) => `${n}\n`));

@@ -12,7 +12,7 @@ const operations = Number(process.env["PYRO_STORM_OPERATIONS"] ?? 500);
 const stormMs = 150_000;
 const lanes = 4;
 const most = 7; // VMs at a time
-const patienceMs = 15_000; // then the command is killed, which is one more thing that happens
+const patienceMs = 20_000; // then the command is killed, which is one more thing that happens
 
 const state = mkdtempSync(join(tmpdir(), "pyro-storm-"));
 const places = join(state, "pyro-mcp", "vms");
@@ -47,6 +47,8 @@ let isFull = false;
 const counts: Record<string, number> = {};
 const wrong: string[] = [];
 let token = 0;
+/** Those that were said to have failed: of no use but to be deleted. */
+const failed = new Set<string>();
 
 const count = (what: string) => (counts[what] = (counts[what] ?? 0) + 1);
 
@@ -59,6 +61,8 @@ async function run(...args: string[]) {
   if (result.signal === null && /"code": "INTERNAL"|TypeError|fault of pyro|PROTOCOL/.test(said)) wrong.push(`${args.join(" ")}: ${said}`);
   if (result.signal === null && /"code": "([A-Z_]+)"/.test(said)) count(`error ${/"code": "([A-Z_]+)"/.exec(said)![1]!}`);
   if (result.signal !== null) count("killed pyro");
+  const broken = /The VM (vm-[0-9a-z]{8}) failed/.exec(said)?.[1];
+  if (broken !== undefined) failed.add(broken);
   return result;
 }
 
@@ -101,14 +105,14 @@ async function step(next: (below: number) => number): Promise<void> {
   if (ids.length === 0 || roll < 12) return create(next);
   const id = ids[next(ids.length)]!;
   const vm = vms.get(id)!;
-  if (roll < 30) await run("start", id, "--json");
-  else if (roll < 56) await write(id, vm);
+  if (roll < 30 && !failed.has(id)) await run("start", id, "--json");
+  else if (roll < 56 && !failed.has(id)) await write(id, vm);
   else if (roll < 66) await check(id, vm);
   else if (roll < 70) {
     vms.delete(id);
     await run("exec", id, "--rm", "--json", "--", "true");
   } else if (roll < 84) await stop(id, vm);
-  else if (roll < 88) {
+  else if (roll < 88 || failed.has(id)) {
     vms.delete(id);
     await run("delete", id, "--json");
   } else if (roll < 92) await run("list", "--json");
@@ -126,10 +130,12 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
-async function trouble(next: (below: number) => number, isOver: () => boolean): Promise<void> {
+/** One trouble for each few operations, so that a slow host has as much of either as a fast one. */
+async function trouble(next: (below: number) => number, done: () => number, isOver: () => boolean): Promise<void> {
   const stopped: number[] = [];
-  for (let round = 1; !isOver(); round++) {
-    await new Promise((resolve) => setTimeout(resolve, 400 + next(1200)));
+  for (let due = 5; !isOver(); due = done() + 3 + next(6)) {
+    while (done() < due && !isOver()) await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, next(1200)));
     const roll = next(10);
     if (roll < 4) {
       const child = [...running][next(running.size || 1)];
@@ -191,7 +197,7 @@ test(`a storm (PYRO_STORM_SEED=${seed})`, { timeout: 420_000 }, async () => {
     while (left-- > 0 && Date.now() - begin < stormMs) await step(next);
   };
   let isOver = false;
-  const havoc = trouble(generator(seed + lanes), () => isOver);
+  const havoc = trouble(generator(seed + lanes), () => operations - left, () => isOver);
   await Promise.all(Array.from({ length: lanes }, (_, n) => lane(n)));
   isOver = true;
   await havoc;
