@@ -7,6 +7,7 @@ import { setLogSink } from "../base/log.js";
 import { nearest } from "../base/nearest.js";
 import { packageRoot } from "../base/paths.js";
 import { settings } from "../base/settings.js";
+import type { Faces } from "./faces.js";
 import { Interrupted, watchInterrupts, type Interrupts } from "./interrupts.js";
 import { createOutput, debugLine, OutputLost, type Output } from "./render.js";
 
@@ -15,6 +16,7 @@ export interface CommandContext {
   readonly interrupts: Interrupts;
   /** The words of `run` that belong to the guest. */
   readonly guestCommand: readonly string[];
+  readonly faces: Faces;
   exitStatus: number;
 }
 
@@ -28,15 +30,16 @@ const commands: Record<string, { summary: string; load: () => Promise<CommandMod
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
+  mcp: { summary: "serve agents over the Model Context Protocol", load: () => import("./commands/mcp.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
 };
 
 /** Runs the command line `args` (without node and script) to its end, writes out what it has to say, and returns the exit status. */
-export async function runCommandLine(args: readonly string[]): Promise<number> {
+export async function runCommandLine(args: readonly string[], faces: Faces): Promise<number> {
   if (settings.debugLog()) setLogSink(debugLine);
   const output = createOutput();
   const interrupts = watchInterrupts();
-  const status = await runCommand(args, output, interrupts);
+  const status = await runCommand(args, faces, output, interrupts);
   await output.flush(interrupts.signal);
   const lost: unknown = output.lost.reason;
   if (!(lost instanceof OutputLost)) return status;
@@ -46,10 +49,10 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   return failureStatus(args, false);
 }
 
-async function runCommand(args: readonly string[], output: Output, interrupts: Interrupts): Promise<number> {
+async function runCommand(args: readonly string[], faces: Faces, output: Output, interrupts: Interrupts): Promise<number> {
   const asked = wantedCommand(args);
   const split = takesGuestCommand(args) ? splitGuestCommand(args) : { own: [...args], guest: [] };
-  const context: CommandContext = { output, interrupts, guestCommand: split.guest, exitStatus: 0 };
+  const context: CommandContext = { output, interrupts, guestCommand: split.guest, faces, exitStatus: 0 };
   try {
     if (args[0] === "help" && asked !== undefined && !(asked in commands)) throw new CommanderError(1, "commander.unknownCommand", `unknown command '${asked}'`);
     const program = await buildProgram(asked, context);
@@ -72,6 +75,7 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
 
 /** VMs that expired or lost their owner end with whatever command comes next. `vm` waits for it, as it is about to say what is there. */
 async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
+  if (asked === "mcp") return; // clients start servers just to look at them: that touches nothing
   const { reapExpired } = await import("../core/index.js");
   const done = reapExpired({ signal });
   if (asked === "vm") await done;
@@ -171,8 +175,9 @@ function usageError(error: CommanderError, args: readonly string[]): PyroError {
   return new PyroError("INVALID_ARGUMENT", `${message[0]!.toUpperCase()}${message.slice(1)}${message.endsWith(".") ? "" : "."}`, { hint: `${suggestion}See \`${help}\`.`, cause: error });
 }
 
-const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--archive", "--parents", "--help", "--version"];
+const flags = [...flagsWithValue, "--network", "--allow-host-compat", "--json", "--quiet", "--force", "--start", "--rm", "--archive", "--parents", "--http", "--allow-remote", "--token-file", "--tools", "--max-vms", "--help", "--version"];
 const subcommands: Record<string, readonly string[]> = {
   env: ["list", "pull", "warm", "inspect", "prune"],
   vm: ["create", "start", "exec", "stop", "delete", "status", "list", "logs", "network", "reap"],
+  mcp: ["serve"],
 };

@@ -6,7 +6,7 @@ import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import { Capture, type Captured } from "./capture.js";
-import type { Command } from "./command.js";
+import { checkCommand, type Command } from "./command.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
@@ -70,6 +70,7 @@ export interface ExecResult {
 const killGraceMs = 3000;
 
 export async function execInVm(vm: AnsweringVm, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+  checkCommand(request.command);
   const begin = performance.now();
   const guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined });
   options.onStarted?.((signal) => guest.signal(signal, "group"));
@@ -151,6 +152,7 @@ async function untilDone(
     if (outcome !== undefined) await Promise.race([outputDone, aborted]);
     return { outcome, timedOut };
   } catch (error) {
+    guest.cancel(); // the VM may live on without its caller
     if (timedOut && !signal?.aborted) return { outcome: undefined, timedOut };
     throw await lossReason(vm, error);
   } finally {

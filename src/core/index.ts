@@ -5,6 +5,7 @@ export type { ExecResult, Surroundings } from "./exec.js";
 export { execInVm, type ExecOptions } from "./exec.js";
 export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
 export { readWhole } from "./files.js";
+export { Capture } from "./capture.js";
 export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";
 export { copyIn, copyOut, type CopyOptions, type CopyResult } from "./copy/copy.js";
 export type { CopyProgress } from "./copy/progress.js";

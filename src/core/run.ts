@@ -4,7 +4,7 @@ import { PyroError } from "../base/error.js";
 import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
-import { execInVm, type ExecResult, type Surroundings } from "./exec.js";
+import { execInVm, type AnsweringVm, type ExecResult, type Surroundings } from "./exec.js";
 import { startVm, type Phase } from "./start.js";
 
 export interface RunRequest extends Surroundings {
@@ -33,6 +33,9 @@ export interface RunOptions {
   stdin?: Readable;
   stdout?: Writable;
   stderr?: Writable;
+  /** Done in the VM before the command, and after it, whatever its exit status; what they throw is thrown. */
+  before?: (vm: AnsweringVm) => Promise<void>;
+  after?: (vm: AnsweringVm) => Promise<void>;
 }
 
 export async function runInVm(request: RunRequest, options: RunOptions = {}): Promise<ExecResult> {
@@ -58,7 +61,10 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
     throw error;
   });
   try {
-    return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    await options.before?.(vm);
+    const result = await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    await options.after?.(vm);
+    return result;
   } finally {
     await vm.end();
   }
