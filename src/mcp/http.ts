@@ -2,7 +2,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { BlockList, isIP, type AddressInfo } from "node:net";
 import { toNodeHandler } from "@modelcontextprotocol/node";
-import { createMcpHandler, isLegacyRequest, localhostAllowedHostnames, localhostAllowedOrigins, validateHostHeader, validateOriginHeader } from "@modelcontextprotocol/server";
+import { createMcpHandler, isLegacyRequest, localhostAllowedHostnames, localhostAllowedOrigins, validateHostHeader, validateOriginHeader, type McpServer } from "@modelcontextprotocol/server";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { createServerWith, type CreateServerOptions } from "./server.js";
 import { Sessions } from "./sessions.js";
@@ -37,8 +37,14 @@ export interface ServeHttpOptions extends CreateServerOptions {
 }
 
 /** Resolves when `signal` has ended it. Throws INVALID_ARGUMENT, DENIED. */
-export async function serveHttp(options: ServeHttpOptions): Promise<void> {
-  const { host, port, allowRemote = [], tokenFile, maxVms, signal, onListening, onError = () => {} } = options;
+export function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
+  const shared = createShared(maxVms === undefined ? {} : { maxVms });
+  return serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
+}
+
+/** The same for servers that are made elsewhere. */
+export async function serveEach(create: () => McpServer, options: Omit<ServeHttpOptions, "tools" | "maxVms">): Promise<void> {
+  const { host, port, allowRemote = [], tokenFile, signal, onListening, onError = () => {} } = options;
   if (!isLoopback(host) && allowRemote.length === 0) {
     throw new PyroError("INVALID_ARGUMENT", `${host} is not a loopback address: whoever reaches it and has the token could run commands here, and the token would cross the network unencrypted.`, {
       hint: "Listen on 127.0.0.1, and reach it through an SSH tunnel or a proxy with TLS; or say --allow-remote NAME, with the name or address by which clients call this host.",
@@ -46,8 +52,6 @@ export async function serveHttp(options: ServeHttpOptions): Promise<void> {
   }
   const made = tokenFile === undefined ? await makeToken() : undefined;
   const token = made?.token ?? (await readToken(tokenFile!));
-  const shared = createShared(maxVms === undefined ? {} : { maxVms });
-  const create = () => createServerWith(options.tools === undefined ? {} : { tools: options.tools }, shared);
   const sessions = new Sessions(create, maxSessions);
   const modern = createMcpHandler(create, { legacy: "reject", maxRequestBodySize: maxBodyBytes, maxSubscriptions: maxSessions, onerror: onError });
   const route = async (request: Request) => ((await isLegacyRequest(request, undefined, { maxRequestBodySize: maxBodyBytes })) ? sessions.handle(request) : modern.fetch(request));
