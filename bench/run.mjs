@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 
-const all = ["fork", "fork-load", "cold-start", "image-writer"];
+const all = ["fork", "fork-load", "cold-start", "image-writer", "mcp"];
 const wanted = process.argv.slice(2);
 console.log(`${cpus().length} processors, ${cpus()[0].model.trim()}, Node ${process.versions.node}`);
 let failed = false;

@@ -93,6 +93,13 @@ function standardSchema(json: Record<string, unknown>, complaints: (value: unkno
 }
 
 function jsonSchema(schema: z.ZodType, io: "input" | "output"): Record<string, unknown> {
-  const { $schema: _dialect, ...json } = z.toJSONSchema(schema, { io, target: "draft-2020-12" });
+  const { $schema: _dialect, ...json } = z.toJSONSchema(schema, {
+    io,
+    target: "draft-2020-12",
+    override: ({ jsonSchema: each }) => {
+      // "Anything else as well" is what leaving it out says, and what some clients can't read.
+      if (typeof each.additionalProperties === "object" && Object.keys(each.additionalProperties).length === 0) delete each.additionalProperties;
+    },
+  });
   return json;
 }

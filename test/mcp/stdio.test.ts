@@ -10,7 +10,7 @@ afterAll(() => {
   for (const each of [home, scratch]) rmSync(each, { recursive: true, force: true });
 });
 const env = { HOME: home };
-const error = (answer: Answer) => (answer.result?.["structuredContent"] as { error: { code: string; message: string; hint: string } }).error;
+const error = (answer: Answer) => (answer.result!["structuredContent"] as { error: { code: string; message: string; hint: string } }).error;
 const peakKb = (client: RawClient) => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${client.child.pid}/status`, "utf8"))![1]);
 
 test("starting, being looked at and ending leaves nothing: no directory, no process", async () => {
