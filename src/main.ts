@@ -2,4 +2,4 @@
 /** Entry of `pyro`, and the only place that ends the process: a standard input that nobody finished reading must not keep us. */
 import { runCommandLine } from "./cli/index.js";
 
-void runCommandLine(process.argv.slice(2)).then((status) => process.exit(status));
+void runCommandLine(process.argv.slice(2), { mcp: () => import("./mcp/index.js") }).then((status) => process.exit(status));

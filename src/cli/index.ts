@@ -1,1 +1,2 @@
 export { runCommandLine } from "./program.js";
+export type { Faces } from "./faces.js";

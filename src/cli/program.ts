@@ -9,6 +9,7 @@ import { nearest } from "../base/nearest.js";
 import { packageRoot } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import type { Candidate } from "./complete.js";
+import type { Faces } from "./faces.js";
 import { Interrupted, watchInterrupts, type Interrupts } from "./interrupts.js";
 import { createOutput, debugLine, OutputLost, type Output } from "./render.js";
 import { commandOf, splitGuestCommand } from "./words.js";
@@ -18,6 +19,7 @@ export interface CommandContext {
   readonly interrupts: Interrupts;
   /** The words of `run` and `vm exec` that belong to the guest. */
   guestCommand: readonly string[];
+  readonly faces: Faces;
   exitStatus: number;
 }
 
@@ -31,17 +33,18 @@ const commands: Record<string, { summary: string; hidden?: boolean; load: () => 
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
+  mcp: { summary: "serve agents over the Model Context Protocol", load: () => import("./commands/mcp.js") },
   completion: { summary: "print what makes a shell complete pyro's command line", load: () => import("./commands/completion.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
   pipe: { summary: "answer requests of a program", hidden: true, load: () => import("./commands/pipe.js") },
 };
 
 /** Runs the command line `args` (without node and script) to its end, writes out what it has to say, and returns the exit status. */
-export async function runCommandLine(args: readonly string[]): Promise<number> {
+export async function runCommandLine(args: readonly string[], faces: Faces): Promise<number> {
   if (settings.debugLog()) setLogSink(debugLine);
   const output = createOutput();
   const interrupts = watchInterrupts();
-  const status = await runCommand(args, output, interrupts);
+  const status = await runCommand(args, faces, output, interrupts);
   await output.flush(interrupts.signal);
   const lost: unknown = output.lost.reason;
   if (!(lost instanceof OutputLost)) return status;
@@ -51,9 +54,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   return failureStatus(args, false);
 }
 
-async function runCommand(args: readonly string[], output: Output, interrupts: Interrupts): Promise<number> {
+async function runCommand(args: readonly string[], faces: Faces, output: Output, interrupts: Interrupts): Promise<number> {
   const asked = wantedCommand(args);
-  const context: CommandContext = { output, interrupts, guestCommand: [], exitStatus: 0 };
+  const context: CommandContext = { output, interrupts, guestCommand: [], faces, exitStatus: 0 };
   if (args[0] === completing) return complete(args.slice(1), context);
   const program = await buildProgram(asked, context);
   let own = [...args];
@@ -79,6 +82,7 @@ async function runCommand(args: readonly string[], output: Output, interrupts: I
 
 /** VMs that expired or lost their owner end with whatever command comes next, but for `completion`, which every new shell waits for. `vm` waits for it, as it is about to say what is there. */
 async function clearAway(asked: string, signal: AbortSignal): Promise<void> {
+  if (asked === "mcp") return; // clients start servers just to look at them: that touches nothing
   const { anyVms, reapExpired } = await import("../core/index.js");
   const reap = async () => {
     if (await anyVms()) await reapExpired({ signal });

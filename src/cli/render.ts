@@ -1,6 +1,6 @@
 /** The only writer to the terminal. Standard output is for results and the guest; our own lines go to standard error. */
 import { writeSync } from "node:fs";
-import type { Writable } from "node:stream";
+import { Writable } from "node:stream";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { harmless, harmlessLine } from "../base/harmless.js";
 import { printJson } from "../base/json.js";
@@ -25,6 +25,8 @@ export interface Output {
   /** Where the guest's output goes, byte for byte. */
   readonly guestStdout: Writable;
   readonly guestStderr: Writable;
+  /** Standard output for a protocol alone: whatever else is written there from now on, by whichever package, goes to standard error. */
+  protocol(): Writable;
   /** Aborts when output can't be written any more; the reason is an `OutputLost`. */
   readonly lost: AbortSignal;
   /** Resolves when everything written has left this process, or can't any more, or `enough` aborts. */
@@ -89,6 +91,11 @@ export function createOutput(): Output {
     windowSize: () => windowSize([process.stdout, process.stderr]),
     guestStdout: process.stdout,
     guestStderr: process.stderr,
+    protocol: () => {
+      const write = process.stdout.write.bind(process.stdout);
+      process.stdout.write = process.stderr.write.bind(process.stderr);
+      return new Writable({ write: (chunk: Buffer, _encoding, done) => void write(chunk, done) });
+    },
     lost: lost.signal,
     flush: (enough) => flush([process.stdout, process.stderr], enough),
   };

@@ -6,7 +6,7 @@ import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import { Capture, type Captured } from "./capture.js";
-import type { Command } from "./command.js";
+import { checkCommand, type Command } from "./command.js";
 import { checkLimit, limits } from "./limits.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
@@ -110,6 +110,7 @@ export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: numbe
 }
 
 export async function execInVm(vm: Runner, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
+  checkCommand(request.command);
   const { terminal } = request;
   let guest: RunningCommand | undefined;
   let result: ExecResult | undefined;
@@ -204,6 +205,7 @@ async function untilDone(
     if (outcome !== undefined) await Promise.race([outputDone, aborted]);
     return { outcome, timedOut };
   } catch (error) {
+    guest.cancel(); // the VM may live on without its caller
     if (timedOut && !signal?.aborted) return { outcome: undefined, timedOut };
     throw await lossReason(vm, error);
   } finally {

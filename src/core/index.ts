@@ -2,6 +2,7 @@
 import { lazily } from "./lazily.js";
 
 export { runInVm, type RunRequest, type RunOptions } from "./run.js";
+export { Capture } from "./capture.js";
 export { limits } from "./limits.js";
 export { anyVms } from "./vms/any.js";
 export type { Command } from "./command.js";
@@ -39,6 +40,7 @@ export type { CreateRequest, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm,
 // What is done in a VM that answers; all but `spawnInVm` wait anyway.
 export { execInVm } from "./exec.js";
 export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
+export { SharedVms } from "./vms/shared.js";
 const jobs = () => import("./jobs.js");
 export const attachJob = lazily(jobs, "attachJob");
 export const forgetJob = lazily(jobs, "forgetJob");

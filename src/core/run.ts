@@ -1,13 +1,13 @@
 /** One command in a VM of its own: create, start, exec, gone. */
 import type { Readable, Writable } from "node:stream";
-import type { PyroError } from "../base/error.js";
+import { PyroError } from "../base/error.js";
 import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
-import { execInVm, timeoutOf, type CommandTerminal, type ExecResult, type Surroundings } from "./exec.js";
+import { execInVm, timeoutOf, type AnsweringVm, type CommandTerminal, type ExecResult, type Surroundings } from "./exec.js";
 import type { Host } from "./host-compat.js";
 import { isHostsFault } from "./hosts-fault.js";
-import { newVmId, startVm, type Phase } from "./start.js";
+import { newVmId, startVm, type Phase, type StartedVm } from "./start.js";
 
 export interface RunRequest extends Surroundings {
   environment: string;
@@ -39,6 +39,9 @@ export interface RunOptions {
   stderr?: Writable;
   /** This process is about to end: the VM's end is begun and not waited for. Its keeper sees to it, as it does if this process is killed. */
   leaving?: boolean;
+  /** Done in the VM before the command, and after it, whatever its exit status; what they throw is thrown. */
+  before?: (vm: AnsweringVm) => Promise<void>;
+  after?: (vm: AnsweringVm) => Promise<void>;
 }
 
 export async function runInVm(request: RunRequest, options: RunOptions = {}): Promise<ExecResult> {
@@ -62,7 +65,10 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
     return hostInstead(error, checked, onPhase);
   });
   try {
-    return await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    await inGuest(vm, options.before);
+    const result = await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    await inGuest(vm, options.after);
+    return result;
   } finally {
     const ended = vm.end();
     if (!options.leaving) await ended;
@@ -76,4 +82,10 @@ async function hostInstead({ message }: PyroError, { ttlSeconds }: { ttlSeconds:
   onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
   onPhase?.({ phase: "exec", bootMs: host.bootMs });
   return host;
+}
+
+async function inGuest(vm: StartedVm | Host, work: ((vm: AnsweringVm) => Promise<void>) | undefined): Promise<void> {
+  if (work === undefined) return;
+  if ("executionMode" in vm) throw new PyroError("UNSUPPORTED", "Files can only be put into a VM and taken out of one, and the command would run on the host.", { hint: "Leave out files and return_paths, or allow_host_compat." });
+  await work(vm);
 }

@@ -1,3 +1,4 @@
+export { createServer, type CreateServerOptions } from "./create-server.js";
 export { Pyro, type ExecVmOptions, type PullOptions, type RunInVmOptions } from "./pyro.js";
 export { GuestFiles, type Abortable } from "./files.js";
 export { GuestJobs } from "./jobs.js";

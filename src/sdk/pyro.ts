@@ -33,6 +33,8 @@ import {
   type WarmRequest,
   type WarmResult,
 } from "../core/index.js";
+import type { McpServer } from "@modelcontextprotocol/server";
+import { createServer, type CreateServerOptions } from "./create-server.js";
 import { Vm, type VmExecOptions } from "./vm.js";
 
 export interface PullOptions {
@@ -170,5 +172,10 @@ export class Pyro {
   /** Ends what expired or lost its owner, and clears away what a crash left; done at the start of every command line, too. */
   async reapExpired(options: { signal?: AbortSignal } = {}): Promise<{ reaped: string[] }> {
     return reapExpired(options);
+  }
+
+  /** An MCP server over all this, ready to be connected to a transport: `await pyro.createServer().connect(transport)`. Throws INVALID_ARGUMENT. */
+  createServer(options: CreateServerOptions = {}): McpServer {
+    return createServer(options);
   }
 }

@@ -35,7 +35,7 @@ function offered(...words: string[]): string[] {
 }
 
 test("commands and subcommands", () => {
-  expect(offered("")).toEqual(["run", "env", "vm", "cp", "completion", "doctor", "help"]);
+  expect(offered("")).toEqual(["run", "env", "vm", "cp", "mcp", "completion", "doctor", "help"]);
   expect(offered("d")).toEqual(["doctor"]);
   expect(offered("vm", "st")).toEqual(["start", "stop", "status", "stats"]);
   expect(offered("help", "vm", "ex")).toEqual(["exec"]);

@@ -3,10 +3,10 @@ import { expect, test } from "vitest";
 
 test("what `import … from \"pyro-mcp\"` gives", async () => {
   const sdk = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as Record<string, unknown>;
-  expect(Object.keys(sdk).sort()).toEqual(["GuestFiles", "GuestJobs", "Pyro", "PyroError", "Vm", "errorCodes"]);
+  expect(Object.keys(sdk).sort()).toEqual(["GuestFiles", "GuestJobs", "Pyro", "PyroError", "Vm", "createServer", "errorCodes"]);
   const prototype = (sdk["Pyro"] as { prototype: object }).prototype;
   expect(Object.getOwnPropertyNames(prototype).sort()).toEqual([
-    "connectVm", "constructor", "createVm", "deleteVm", "execVm", "inspectEnvironment", "listEnvironments", "listVms", "logsVm", "networkInfoVm", "openVm", "pruneEnvironments",
+    "connectVm", "constructor", "createServer", "createVm", "deleteVm", "execVm", "inspectEnvironment", "listEnvironments", "listVms", "logsVm", "networkInfoVm", "openVm", "pruneEnvironments",
     "pullEnvironment", "reapExpired", "runInVm", "startVm", "statsVm", "statusVm", "stopVm", "warmEnvironment",
   ]);
 });

@@ -1,0 +1,57 @@
+/** The arguments that several tools take, and the one way in for them. */
+import * as z from "zod";
+import { PyroError } from "../base/error.js";
+import { harmlessLine } from "../base/harmless.js";
+import { nearest } from "../base/nearest.js";
+import { limits } from "../core/index.js";
+
+/** A whole number within core's limits. The default is core's as well: what is left out stays out, and is only told. */
+function limit(name: "vcpuCount" | "memMib" | "timeoutSeconds" | "ttlSeconds", description: string) {
+  const { min, max, default: fallback } = limits[name];
+  const error = is(`a whole number from ${min} to ${max}`);
+  return z.int({ error }).min(min, { error }).max(max, { error }).optional().meta({ description: `${description} ${min} to ${max}, default ${fallback}.`, default: fallback });
+}
+
+function flag(description: string) {
+  return z.boolean({ error: is("true or false") }).optional().meta({ description: `${description} Default false.`, default: false });
+}
+
+const commandError = is('a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"]');
+
+export const argument = {
+  environment: z.string({ error: is("the name of an environment, as debian:12") }).describe("What the VM is made of: debian:12 (Git and what agents reach for first), debian:12-base (minimal), debian:12-build (Git and a C toolchain), or another that vm_list_environments names. Pulled once if it is not installed, which takes a minute."),
+  command: z
+    .union([z.string(), z.array(z.string())], { error: commandError })
+    .describe('A string is a line for the guest\'s login shell ("make && make test"); an array of words is executed as it is, without a shell (["git", "log", "--format=%s"]).'),
+  vcpuCount: limit("vcpuCount", "Virtual processors."),
+  memMib: limit("memMib", "Memory, MiB."),
+  timeoutSeconds: limit("timeoutSeconds", "Time for the command, seconds; then it is killed with all it started, and the result says timed_out."),
+  ttlSeconds: limit("ttlSeconds", "Time for the VM to live, seconds; then it ends, whatever happens."),
+  network: flag("Lets the guest reach the network. Refused while there is no gateway that could hold a policy: guests have no network."),
+  allowHostCompat: flag("Runs the command on the host, NOT ISOLATED, if this host can't run a VM. Set it only if the user has asked for that."),
+  vmId: z.string({ error: is("the vm_id that vm_create or vm_open gave, as vm-k3v9x2mq") }).describe("The vm_id that vm_create or vm_open gave."),
+};
+
+/** Checks what a client sent. Throws INVALID_ARGUMENT that says of each wrong argument which it is, what was given and what is allowed. */
+export function readArguments<Schema extends z.ZodObject>(tool: string, schema: Schema, given: unknown): z.output<Schema> {
+  const { success, data, error } = schema.safeParse(given ?? {});
+  if (success) return data;
+  const known = Object.keys(schema.shape);
+  const complaints = error.issues.slice(0, 8).map((issue) => (issue.code === "unrecognized_keys" ? unknownNames(issue.keys, issue.path, known) : `${issue.path.map(String).join(".") || "The arguments"} ${issue.message}`));
+  throw new PyroError("INVALID_ARGUMENT", complaints.join(" "), { hint: `${tool} takes ${known.join(", ")}.` });
+}
+
+/** What finishes the sentence that begins with an argument's name. */
+export function is(allowed: string): (issue: { input?: unknown }) => string {
+  return ({ input }) => (input === undefined ? `is missing; it is ${allowed}.` : `is ${show(input)}; it is ${allowed}.`);
+}
+
+function show(value: unknown): string {
+  return harmlessLine(JSON.stringify(value) ?? String(value), 80);
+}
+
+function unknownNames(names: readonly string[], path: readonly PropertyKey[], known: readonly string[]): string {
+  const where = path.length === 0 ? "" : ` in ${path.map(String).join(".")}`;
+  const near = path.length === 0 ? names.flatMap((name) => nearest(name, known)) : [];
+  return `There is no argument ${names.slice(0, 8).map(show).join(" or ")}${where}.${near.length === 0 ? "" : ` Did you mean ${[...new Set(near)].join(" or ")}?`}`;
+}
