@@ -6,6 +6,7 @@ export { execInVm, type ExecOptions } from "./exec.js";
 export { spawnInVm, type ProcessExit, type SpawnedProcess, type SpawnRequest } from "./spawn.js";
 export { readWhole } from "./files.js";
 export { Capture } from "./capture.js";
+export { SharedVms } from "./vms/shared.js";
 export type { Change, FileType, GuestEntry, GuestPath, GuestStat, SignalScope } from "../channel/index.js";
 export { copyIn, copyOut, type CopyOptions, type CopyResult } from "./copy/copy.js";
 export type { CopyProgress } from "./copy/progress.js";

@@ -7,6 +7,5 @@ export { deleteVm } from "./delete.js";
 export { listVms, networkInfoVm, statusVm, vmLogs, type NetworkInfo } from "./status.js";
 export { attachVm, openVm, type OpenedVm, type OpenRequest } from "./open.js";
 export { reapExpired } from "./reap.js";
-export { SharedVms } from "./shared.js";
 export type { Vm } from "./record.js";
 export type { VmState } from "./lifecycle.js";

@@ -1,6 +1,6 @@
 /** One connection to each VM for all that this process does in it at the same time: a guest has few ports, and each serves one connection. */
 import { cancelled } from "../../base/deadline.js";
-import { attachVm, type OpenedVm } from "./open.js";
+import type { OpenedVm } from "./open.js";
 
 interface Connection {
   vm: Promise<OpenedVm>;
@@ -25,7 +25,7 @@ export class SharedVms {
   }
 
   #connect(vmId: string): Connection {
-    const connection = { vm: attachVm(vmId), users: 0 };
+    const connection = { vm: import("./open.js").then(({ attachVm }) => attachVm(vmId)), users: 0 };
     this.#connections.set(vmId, connection);
     const forget = () => this.#forget(vmId, connection);
     connection.vm.then((vm) => vm.channel.closed.then(forget), forget); // a broken one is of no use to the next user
