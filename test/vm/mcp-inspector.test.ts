@@ -54,13 +54,13 @@ for (const [target, era] of [["stdio", "modern"], ["HTTP", "legacy"]] as const) 
   test(`${target}, ${era}: all other tools, each in a process of its own`, async () => {
     const call1 = (name: string, args: object) => call(target, era, name, args);
     expect((await call1("vm_list_environments", {}))["environments"]).toHaveLength(3);
-    const { vm_id } = await call1("vm_create", { environment, mem_mib: 512, ttl_seconds: 280 });
+    const { vm_id } = await call1("vm_create", { environment, ttl_seconds: 280 });
     expect(await call1("vm_start", { vm_id })).toMatchObject({ state: "started" });
     expect(await call1("vm_call", { vm_id, command: "echo x > /root/x" })).toMatchObject({ exit_code: 0 });
     expect(await call1("vm_network_info", { vm_id })).toEqual({ vm_id, network_enabled: false, policy: "none" });
-    expect(await call1("vm_status", { vm_id })).toMatchObject({ state: "started", mem_mib: 512 });
+    expect(await call1("vm_status", { vm_id })).toMatchObject({ state: "started", mem_mib: 1024 });
     expect(await call1("vm_exec", { vm_id, command: "cat /root/x" })).toMatchObject({ stdout: "x\n" });
-    const other = await call1("vm_open", { environment, mem_mib: 512, ttl_seconds: 280 });
+    const other = await call1("vm_open", { environment, ttl_seconds: 280 });
     expect(await call1("vm_stop", { vm_id: other["vm_id"] })).toMatchObject({ state: "stopped" });
     expect(await call1("vm_delete", { vm_id: other["vm_id"] })).toEqual({ vm_id: other["vm_id"], deleted: true });
     expect(await call1("vm_reap_expired", {})).toEqual({ reaped: [] });

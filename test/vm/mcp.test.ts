@@ -73,8 +73,8 @@ for (const library of Object.keys(libraries)) {
 
   test(`${library}: two clients on one VM; its server killed in the middle, and its successor goes on with it`, async () => {
     const [a, b] = [await connect(library), await connect(library)];
-    const opened = await a.call("vm_open", { environment, mem_mib: 512, ttl_seconds: 280 });
-    expect(opened.structured).toMatchObject({ state: "started", mem_mib: 512, ttl_seconds: 280, execution_mode: "guest" });
+    const opened = await a.call("vm_open", { environment, ttl_seconds: 280 });
+    expect(opened.structured).toMatchObject({ state: "started", mem_mib: 1024, ttl_seconds: 280, execution_mode: "guest" });
     const vm_id = opened.structured["vm_id"] as string;
     await a.call("vm_call", { vm_id, command: "echo of a > /root/file" });
     const both = await Promise.all([a, b].flatMap((client) => [1, 2, 3].map((n) => client.call("vm_call", { vm_id, command: `cat /root/file; echo ${n}` }))));
