@@ -14,7 +14,7 @@ const fastest = join(dist, "cli/commands/run.js");
 export async function bundle() {
   const { dependencies = {} } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const isDependency = (id) => Object.keys(dependencies).some((name) => id === name || id.startsWith(`${name}/`));
-  const build = await rolldown({ input: entry, platform: "node", external: (id) => id.startsWith("node:") || isDependency(id) });
+  const build = await rolldown({ input: entry, platform: "node", resolve: { mainFields: ["module", "main"] }, external: (id) => id.startsWith("node:") || isDependency(id) });
   let together;
   const { output } = await build.write({
     dir: dist,

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Pty } from "../vm/pty.js";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
+const main = new URL("../../dist/main.cjs", import.meta.url).pathname;
 const directory = mkdtempSync(join(tmpdir(), "pyro-completion-"));
 const home = join(directory, "home");
 const env = { PATH: `${join(directory, "bin")}:${process.env["PATH"]!}`, HOME: home, XDG_CACHE_HOME: join(home, ".cache"), XDG_STATE_HOME: join(home, ".state"), LC_ALL: "C.UTF-8" };
@@ -35,9 +35,9 @@ function offered(...words: string[]): string[] {
 }
 
 test("commands and subcommands", () => {
-  expect(offered("")).toEqual(["run", "env", "vm", "completion", "doctor", "help"]);
+  expect(offered("")).toEqual(["run", "env", "vm", "cp", "mcp", "completion", "doctor", "help"]);
   expect(offered("d")).toEqual(["doctor"]);
-  expect(offered("vm", "st")).toEqual(["start", "stop", "status"]);
+  expect(offered("vm", "st")).toEqual(["start", "stop", "status", "stats"]);
   expect(offered("help", "vm", "ex")).toEqual(["exec"]);
   expect(offered("completion", "")).toEqual(["bash", "zsh", "fish"]);
   expect(offered("nonsense", "")).toEqual([]);
@@ -47,7 +47,7 @@ test("flags are the command's own, switches once", () => {
   expect(offered("run", "--")).toEqual([
     "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--interactive", "--tty", "--network", "--allow-host-compat", "--json", "--quiet", "--help",
   ]);
-  expect(offered("vm", "exec", "--env", "A=b", "--json", "-t", vm, "-")).toEqual(["--timeout-seconds", "--env", "--user", "--workdir", "--interactive", "--rm", "--quiet", "--help"]);
+  expect(offered("vm", "exec", "--env", "A=b", "--json", "-t", vm, "-")).toEqual(["--timeout-seconds", "--env", "--user", "--workdir", "--interactive", "--rm", "--detach", "--job", "--quiet", "--help"]);
   expect(offered("--v")).toEqual(["--version"]);
 });
 
