@@ -33,6 +33,7 @@ const commands: Record<string, { summary: string; hidden?: boolean; load: () => 
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
   mcp: { summary: "serve VMs to coding agents, and tell their clients so", load: () => import("./commands/mcp.js") },
+  demo: { summary: "show what VMs are like here, in half a minute", load: () => import("./commands/demo.js") },
   completion: { summary: "print what makes a shell complete pyro's command line", load: () => import("./commands/completion.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
   pipe: { summary: "answer requests of a program", hidden: true, load: () => import("./commands/pipe.js") },

@@ -23,6 +23,9 @@ export type { ConfigChange, InstalledEntry, Target } from "./mcp-clients/index.j
 export { clientNames, clients, scopes } from "./mcp-clients/clients.js";
 export { diff } from "./mcp-clients/diff.js";
 
+export const runAgent = lazily(() => import("./agent.js"), "runAgent");
+export type { AgentOptions, AgentRequest, AgentResult } from "./agent.js";
+
 const environments = () => import("./environments.js");
 export const pruneEnvironments = lazily(environments, "pruneEnvironments");
 export const pullEnvironment = lazily(environments, "pullEnvironment");

@@ -20,7 +20,7 @@ test("version", () => {
 test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
-  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "completion", "doctor", "help"]);
+  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
   expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|warm|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "help"]);
   expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
 });
@@ -56,6 +56,27 @@ test("mcp install: the change is shown; without a terminal and without --yes it 
   } finally {
     rmSync(target, { recursive: true });
   }
+});
+
+test("demo, and demo ollama", () => {
+  expect([...pyro("demo", "--help").stdout.matchAll(/^  ([a-z]+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1])).toEqual(["ollama"]);
+  const { stdout } = pyro("demo", "ollama", "--help");
+  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--model", "--prompt"]);
+  expect(stdout).toContain("[demo] result=answered rounds=2 tool_calls=1");
+  expect(pyro("help", "demo", "ollama").stdout).toBe(stdout);
+});
+
+test("demo ollama: log lines and a final summary line, also where there is no Ollama", () => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, "demo", "ollama", "--prompt", "a\nb"], { encoding: "utf8", input: "", env: { PATH: process.env["PATH"]!, HOME: home, OLLAMA_HOST: "127.0.0.1:1" } });
+  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+  expect(stderr.split("\n").map((line) => line.replace(/duration_ms=[0-9]+/, "duration_ms=N"))).toEqual([
+    '[demo] prompt="a\\nb"',
+    "[demo] round=1 model=llama3.2:3b",
+    "[demo] result=failed rounds=1 tool_calls=0 model=llama3.2:3b duration_ms=N",
+    expect.stringMatching(/^error: No Ollama answers at http:\/\/127\.0\.0\.1:1: /),
+    "hint: Start it with `ollama serve` (https://ollama.com/download), or say with OLLAMA_HOST where it is.",
+    "",
+  ]);
 });
 
 test("flags of run", () => {
@@ -108,6 +129,8 @@ test.each([
   [["mcp", "install"], 2, "Missing required argument 'client'."],
   [["mcp", "install", "cursr"], 1, 'No MCP client called "cursr" is known.'],
   [["mcp", "install", "cursor", "--scope", "local"], 2, "Allowed choices are user, project."],
+  [["demo", "olama"], 2, "Too many arguments for 'demo'."],
+  [["demo", "ollama", "--modell", "x"], 2, "Unknown option '--modell'."],
   [["doctor", "--jsn"], 2, "Unknown option '--jsn'."],
 ])("%s: status %i, %s", (args, status, message) => {
   const result = pyro(...args);
