@@ -12,7 +12,7 @@ const fastest = join(dist, "cli/commands/run.js");
 
 /** Bundles what tsc left in dist/, and removes what nobody needs unbundled. */
 export async function bundle() {
-  const build = await rolldown({ input: entry, platform: "node", external: (id) => id.startsWith("node:") });
+  const build = await rolldown({ input: entry, platform: "node", resolve: { mainFields: ["module", "main"] }, external: (id) => id.startsWith("node:") });
   let together;
   const { output } = await build.write({
     dir: dist,

@@ -8,12 +8,12 @@ import { settings } from "./settings.js";
 
 /** `$XDG_CACHE_HOME/pyro-mcp`: everything in it can be made again. */
 export function cacheDirectory(): string {
-  return join(settings.xdgCacheHome() ?? join(home(), ".cache"), "pyro-mcp");
+  return join(settings.xdgCacheHome() ?? join(homeDirectory(), ".cache"), "pyro-mcp");
 }
 
 /** `$XDG_STATE_HOME/pyro-mcp`: what is true of VMs that outlive a process. */
 export function stateDirectory(): string {
-  return join(settings.xdgStateHome() ?? join(home(), ".local", "state"), "pyro-mcp");
+  return join(settings.xdgStateHome() ?? join(homeDirectory(), ".local", "state"), "pyro-mcp");
 }
 
 /**
@@ -51,7 +51,8 @@ function findPackageRoot(directory: string): string {
   }
 }
 
-function home(): string {
+/** Throws DENIED where there is none. */
+export function homeDirectory(): string {
   const value = settings.home() ?? homedir();
   if (value === "" || value === "/nonexistent") {
     throw new PyroError("DENIED", "There is no home directory to keep environments in.", { hint: "Set XDG_CACHE_HOME to a directory that you can write to." });

@@ -45,8 +45,15 @@ export const settings = {
     const value = read("TERM");
     return value !== undefined && /^[A-Za-z0-9.+-]{1,40}$/.test(value) ? value : undefined;
   },
+  /** `OLLAMA_HOST`, as Ollama has it: an address to reach it at; undefined for its default. */
+  ollamaHost: () => read("OLLAMA_HOST"),
+  /** `CLAUDE_CONFIG_DIR`: where Claude Code keeps its configuration. */
+  claudeConfigDirectory: () => readAbsolute("CLAUDE_CONFIG_DIR"),
+  /** `CODEX_HOME`: where Codex keeps its configuration. */
+  codexHome: () => readAbsolute("CODEX_HOME"),
   home: () => read("HOME"),
   xdgCacheHome: () => readAbsolute("XDG_CACHE_HOME"),
+  xdgConfigHome: () => readAbsolute("XDG_CONFIG_HOME"),
   xdgStateHome: () => readAbsolute("XDG_STATE_HOME"),
   path: () => read("PATH") ?? "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };

@@ -2,7 +2,7 @@ import type { Phase, PullProgress } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
 /** Whose lines they are. */
-type Verb = "run" | "pull" | "warm" | "create" | "start";
+type Verb = "run" | "demo" | "pull" | "warm" | "create" | "start";
 
 let lastPhase = "";
 let lastMessage = "";

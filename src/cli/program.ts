@@ -24,7 +24,8 @@ export interface CommandContext {
 }
 
 interface CommandModule {
-  define(program: Command, context: CommandContext): void;
+  /** `words` are those behind the command's own, for a group that loads only what is asked for. */
+  define(program: Command, context: CommandContext, words: readonly string[]): void | Promise<void>;
 }
 
 /** Every command, in the order of the help. A new verb is a line here and a file in `commands/`. */
@@ -33,7 +34,8 @@ const commands: Record<string, { summary: string; hidden?: boolean; load: () => 
   env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
-  mcp: { summary: "serve agents over the Model Context Protocol", load: () => import("./commands/mcp.js") },
+  mcp: { summary: "serve VMs to coding agents, and tell their clients so", load: () => import("./commands/mcp.js") },
+  demo: { summary: "show what VMs are like here, in half a minute", load: () => import("./commands/demo.js") },
   completion: { summary: "print what makes a shell complete pyro's command line", load: () => import("./commands/completion.js") },
   doctor: { summary: "find out what this host can do, and what it lacks", load: () => import("./commands/doctor.js") },
   pipe: { summary: "answer requests of a program", hidden: true, load: () => import("./commands/pipe.js") },
@@ -55,10 +57,11 @@ export async function runCommandLine(args: readonly string[], faces: Faces): Pro
 }
 
 async function runCommand(args: readonly string[], faces: Faces, output: Output, interrupts: Interrupts): Promise<number> {
-  const asked = wantedCommand(args);
+  const words = wantedWords(args);
+  const [asked] = words;
   const context: CommandContext = { output, interrupts, guestCommand: [], faces, exitStatus: 0 };
   if (args[0] === completing) return complete(args.slice(1), context);
-  const program = await buildProgram(asked, context);
+  const program = await buildProgram(words, context);
   let own = [...args];
   try {
     if (args[0] === "help") return showHelp(program, wordsOf(args).slice(1));
@@ -108,10 +111,10 @@ function wordsOf(args: readonly string[]): string[] {
   return args.filter((each) => !each.startsWith("-"));
 }
 
-/** The first word that is no flag; behind `help` the one that follows it. */
-function wantedCommand(args: readonly string[]): string | undefined {
+/** The words that are no flags, without a `help` before them: the first is the command. */
+function wantedWords(args: readonly string[]): string[] {
   const words = wordsOf(args);
-  return words[0] === "help" ? words[1] : words[0];
+  return words[0] === "help" ? words.slice(1) : words;
 }
 
 /** What the scripts of `completion` call: prints a candidate a line, and never an error, as it is read in the middle of a line that somebody types. */
@@ -121,7 +124,7 @@ async function complete(words: readonly string[], context: CommandContext): Prom
   const before = words.slice(0, -1);
   try {
     const { candidates } = await import("./complete.js");
-    const program = await buildProgram(wantedCommand(before), context);
+    const program = await buildProgram(wantedWords(before), context);
     const found = await candidates(program, before, words.at(-1) ?? "", namesOf);
     context.output.result(found.map(({ word, description }) => `${harmlessLine(word, 1000)}\t${harmlessLine(description, 200)}\n`).join(""));
   } catch (error) {
@@ -151,7 +154,7 @@ function isOnTheWay(command: Command, word: string): boolean {
   return command.name() === word || (command.parent !== null && isOnTheWay(command.parent, word));
 }
 
-async function buildProgram(asked: string | undefined, context: CommandContext): Promise<Command> {
+async function buildProgram([asked, ...words]: readonly string[], context: CommandContext): Promise<Command> {
   const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
   const program = new Command("pyro")
     .description("Commands that nobody has read, in a real virtual machine.")
@@ -163,7 +166,7 @@ async function buildProgram(asked: string | undefined, context: CommandContext):
     .exitOverride()
     .addHelpText("after", "\nExample:\n  pyro run debian:12 -- git --version");
   for (const [name, { summary, hidden = false, load }] of Object.entries(commands)) {
-    if (name === asked) (await load()).define(program, context);
+    if (name === asked) await (await load()).define(program, context, words);
     else program.command(name, { hidden }).summary(summary).description(summary).helpOption(false);
   }
   inherit(program);

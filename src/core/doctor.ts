@@ -11,6 +11,7 @@ import { checkBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEn
 import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/index.js";
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
+import { installedEntries } from "./mcp-clients/inspect.js";
 import { accelerate, startVm } from "./start.js";
 
 export interface DoctorCheck {
@@ -62,6 +63,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
   await check("mke2fs", () => findProgram("mke2fs"));
   await check("cache", checkCache);
   checks.push(await describeLimits());
+  checks.push(...(await describeClients()));
 
   let kvm: KvmVerdict = { ...(await inspectKvm()), guestRan: undefined };
   let accelerator: "kvm" | "tcg" | undefined;
@@ -102,6 +104,18 @@ async function describeLimits(): Promise<DoctorCheck> {
   if (files.length > 0) return { name: "host limits", ok: true, detail: `each VM gets a control group in ${detail}: ${files.join(", ")}` };
   const cgroups = !detail.startsWith("this host has no cgroup");
   return { name: "host limits", ok: true, detail: `none by control groups: ${detail}`, ...(cgroups && { fix: "systemd-run --user --scope -p Delegate=yes pyro …, to have them" }) };
+}
+
+/** Where an agent would look for pyro's MCP server, and whether what it would start is there. VMs run without. */
+async function describeClients(): Promise<DoctorCheck[]> {
+  const entries = await installedEntries(process.cwd());
+  if (entries.length === 0) return [{ name: "mcp clients", ok: true, detail: "pyro is configured in none", fix: "pyro mcp install claude-code (or another, see `pyro mcp install --help`), to have it" }];
+  return entries.map(({ client, scope, name, file, command, problem }) => ({
+    name: `mcp client ${client}`,
+    ok: problem === undefined,
+    detail: problem === undefined ? `${file} has ${name}: ${command}` : `${file} has ${name}, but ${problem}`,
+    ...(problem !== undefined && { fix: `pyro mcp install ${client}${scope === "user" ? "" : ` --scope ${scope}`}${name === "pyro" ? "" : ` --name ${name}`}` }),
+  }));
 }
 
 async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {

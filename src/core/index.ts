@@ -13,6 +13,20 @@ const doctor = () => import("./doctor.js");
 export const diagnose = lazily(doctor, "diagnose");
 export type { DoctorCheck, DoctorOptions, DoctorReport } from "./doctor.js";
 
+const mcpClients = () => import("./mcp-clients/index.js");
+export const planInstall = lazily(mcpClients, "planInstall");
+export const planUninstall = lazily(mcpClients, "planUninstall");
+export const applyChange = lazily(mcpClients, "applyChange");
+export const configPiece = lazily(mcpClients, "configPiece");
+export const installedEntries = lazily(mcpClients, "installedEntries");
+export type { ConfigChange, InstalledEntry, Target } from "./mcp-clients/index.js";
+// What the command line is made of; small.
+export { clientNames, clients, scopes } from "./mcp-clients/clients.js";
+export { diff } from "./mcp-clients/diff.js";
+
+export const runAgent = lazily(() => import("./agent.js"), "runAgent");
+export type { AgentOptions, AgentRequest, AgentResult } from "./agent.js";
+
 const environments = () => import("./environments.js");
 export const pruneEnvironments = lazily(environments, "pruneEnvironments");
 export const pullEnvironment = lazily(environments, "pullEnvironment");

@@ -1,6 +1,6 @@
 // The public contract of the command line, as literals: a name that changes here is a breaking change.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -20,9 +20,63 @@ test("version", () => {
 test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
-  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "completion", "doctor", "help"]);
+  expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
   expect([...pyro("env", "--help").stdout.matchAll(/^  (list|pull|warm|inspect|prune|\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "help"]);
   expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
+});
+
+test("mcp: subcommands, clients and flags", () => {
+  expect([...pyro("mcp", "--help").stdout.matchAll(/^  ([a-z-]+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1])).toEqual(["install", "uninstall", "print-config", "help"]);
+  for (const [verb, flags] of [["install", ["--scope", "--name", "--yes"]], ["uninstall", ["--scope", "--name", "--yes"]], ["print-config", ["--scope", "--name"]]] as const) {
+    const { stdout } = pyro("mcp", verb, "--help");
+    expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(flags);
+    expect(stdout.replace(/\s+/g, " ")).toContain('(choices: "claude-code", "claude-desktop", "codex", "cursor", "opencode", "vscode")');
+    expect(stdout).toContain("Examples:");
+    expect(pyro("help", "mcp", verb).stdout).toBe(stdout);
+  }
+});
+
+test("mcp install: the change is shown; without a terminal and without --yes it is not made", () => {
+  const target = mkdtempSync(join(tmpdir(), "pyro-contract-mcp-"));
+  const env = { PATH: process.env["PATH"]!, HOME: target };
+  const run = (...args: string[]) => spawnSync(process.execPath, [main, "mcp", ...args], { encoding: "utf8", input: "y\n", cwd: target, env });
+  try {
+    const file = join(target, ".codex/config.toml");
+    const refused = run("install", "codex", "--name", "vms");
+    expect(refused.status).toBe(2);
+    expect(refused.stdout).toContain(`--- /dev/null\n+++ ${file}\n@@ -0,0 +1,3 @@\n+[mcp_servers.vms]\n`);
+    expect(refused.stderr).toBe("error: Nothing was changed: standard input is no terminal to ask on.\nhint: pyro mcp install codex --name vms --yes\n");
+    expect(readdirSync(target)).toEqual([]);
+    expect(run("install", "codex", "--yes")).toMatchObject({ status: 0, stderr: expect.stringContaining(`[mcp] result=added client=codex name=pyro file=${file}\n`) as string });
+    expect(run("install", "codex")).toMatchObject({ status: 0, stdout: "", stderr: `[mcp] result=up_to_date client=codex name=pyro file=${file}\n` });
+    expect(run("print-config", "codex")).toMatchObject({ status: 0, stdout: readFileSync(file, "utf8"), stderr: `[mcp] client=codex file=${file}\n` });
+    expect(run("uninstall", "codex", "--yes")).toMatchObject({ status: 0, stderr: `[mcp] result=removed client=codex name=pyro file=${file}\n` });
+    expect(run("uninstall", "codex", "--yes")).toMatchObject({ status: 0, stdout: "", stderr: `[mcp] result=not_there client=codex name=pyro file=${file}\n` });
+    expect(run("install", "cursor", "--scope", "project", "--yes")).toMatchObject({ status: 0, stdout: expect.stringContaining(join(target, ".cursor/mcp.json")) as string });
+  } finally {
+    rmSync(target, { recursive: true });
+  }
+});
+
+test("demo, and demo ollama", () => {
+  expect([...pyro("demo", "--help").stdout.matchAll(/^  ([a-z]+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1])).toEqual(["ollama"]);
+  const { stdout } = pyro("demo", "ollama", "--help");
+  expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--model", "--prompt"]);
+  expect(stdout).toContain("[demo] result=answered rounds=2 tool_calls=1");
+  expect(pyro("help", "demo", "ollama").stdout).toBe(stdout);
+});
+
+test("demo ollama: log lines and a final summary line, also where there is no Ollama", () => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [main, "demo", "ollama", "--prompt", "a\nb"], { encoding: "utf8", input: "", env: { PATH: process.env["PATH"]!, HOME: home, OLLAMA_HOST: "127.0.0.1:1" } });
+  expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+  expect(stderr.split("\n").map((line) => line.replace(/duration_ms=[0-9]+/, "duration_ms=N"))).toEqual([
+    '[demo] prompt="a\\nb"',
+    "[demo] round=1 model=llama3.2:3b",
+    "[demo] result=failed rounds=1 tool_calls=0 model=llama3.2:3b duration_ms=N",
+    expect.stringMatching(/^error: No Ollama answers at http:\/\/127\.0\.0\.1:1: /),
+    "hint: Start it with `ollama serve` (https://ollama.com/download), or say with OLLAMA_HOST where it is.",
+    "",
+  ]);
 });
 
 test("flags of run", () => {
@@ -71,6 +125,12 @@ test.each([
   [["env", "pull"], 2, "Missing required argument 'environment'."],
   [["env", "pull", "debain:12"], 1, "debain:12"],
   [["env", "inspect", "nothing"], 1, "nothing"],
+  [["mcp", "instal"], 2, "Unknown command 'instal'."],
+  [["mcp", "install"], 2, "Missing required argument 'client'."],
+  [["mcp", "install", "cursr"], 1, 'No MCP client called "cursr" is known.'],
+  [["mcp", "install", "cursor", "--scope", "local"], 2, "Allowed choices are user, project."],
+  [["demo", "olama"], 2, "Too many arguments for 'demo'."],
+  [["demo", "ollama", "--modell", "x"], 2, "Unknown option '--modell'."],
   [["doctor", "--jsn"], 2, "Unknown option '--jsn'."],
 ])("%s: status %i, %s", (args, status, message) => {
   const result = pyro(...args);

@@ -35,8 +35,8 @@ function offered(...words: string[]): string[] {
 }
 
 test("commands and subcommands", () => {
-  expect(offered("")).toEqual(["run", "env", "vm", "cp", "mcp", "completion", "doctor", "help"]);
-  expect(offered("d")).toEqual(["doctor"]);
+  expect(offered("")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
+  expect(offered("d")).toEqual(["demo", "doctor"]);
   expect(offered("vm", "st")).toEqual(["start", "stop", "status", "stats"]);
   expect(offered("help", "vm", "ex")).toEqual(["exec"]);
   expect(offered("completion", "")).toEqual(["bash", "zsh", "fish"]);
