@@ -26,7 +26,7 @@ test("commands", () => {
 });
 
 test("mcp: subcommands, clients and flags", () => {
-  expect([...pyro("mcp", "--help").stdout.matchAll(/^  ([a-z-]+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1])).toEqual(["install", "uninstall", "print-config", "help"]);
+  expect([...pyro("mcp", "--help").stdout.matchAll(/^  ([a-z-]+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1])).toEqual(["serve", "install", "uninstall", "print-config", "help"]);
   for (const [verb, flags] of [["install", ["--scope", "--name", "--yes"]], ["uninstall", ["--scope", "--name", "--yes"]], ["print-config", ["--scope", "--name"]]] as const) {
     const { stdout } = pyro("mcp", verb, "--help");
     expect([...stdout.matchAll(/^  (--[a-z-]+)/gm)].map((match) => match[1])).toEqual(flags);
