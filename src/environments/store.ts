@@ -32,7 +32,8 @@ export async function checkInstalled(digest: string, check: Check, signal?: Abor
   const directory = places.environment(digest);
   // Looked at all at once, as every VM waits for it; judged one after the other, so that the same damage is always called the same.
   const lockLook = lstat(lockFileOf(directory)).catch(() => undefined);
-  const stampsLook: Promise<Stamps> | Stamps = check === "full" ? {} : readStamps(directory);
+  const stampsLook: Promise<Stamps> = check === "full" ? Promise.resolve({}) : readStamps(directory);
+  stampsLook.catch(() => {}); // awaited later, and not at all where the manifest is damaged
   const looks = bootFiles.map((name) => stampFile(join(directory, name)).catch((error: unknown) => damaged(digest, `${name} ${systemCode(error) === "ENOENT" ? "is missing" : "can't be read"}`, error)));
   const manifest = await readManifestOf(digest).catch(async (error: unknown) => {
     await Promise.allSettled([stampsLook, ...looks]); // nothing is left open
