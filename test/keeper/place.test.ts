@@ -68,6 +68,16 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     expect(readdirSync(place).sort()).toEqual(["exit"]);
   });
 
+  it("each socket is the descriptor it was meant for, whatever their order, and whatever the maker left open", async () => {
+    const place = newPlace();
+    const words = Array.from({ length: 8 }, (_each, n) => ["--listen", `${10 - n}=port.${n}`]).flat();
+    const serve = `const net = require("net"); for (let fd = 3; fd <= 10; fd++) net.createServer((c) => c.on("error", () => {}).end(String(fd))).listen({ fd });`;
+    const child = spawn(program, ["keep", "--lifeline", "11", "--grace-ms", "0", "--place", place, ...words, "--", process.execPath, "-e", serve], { stdio: [...Array<"ignore">(11).fill("ignore"), "pipe"] });
+    started.push(child);
+    await serving(place);
+    for (let n = 0; n < 8; n++) expect(await ask(await client(place, `port.${n}`), "?", /[0-9]/)).toMatch(String(10 - n));
+  });
+
   it("tells the program's process id", async () => {
     const { place } = await kept();
     await until(() => logOf(place) !== "");
