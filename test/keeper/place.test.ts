@@ -68,6 +68,16 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     expect(readdirSync(place).sort()).toEqual(["exit"]);
   });
 
+  it("each socket is the descriptor it was meant for, whatever their order, and whatever the maker left open", async () => {
+    const place = newPlace();
+    const words = Array.from({ length: 8 }, (_each, n) => ["--listen", `${10 - n}=port.${n}`]).flat();
+    const serve = `const net = require("net"); for (let fd = 3; fd <= 10; fd++) net.createServer((c) => c.on("error", () => {}).end(String(fd))).listen({ fd });`;
+    const child = spawn(program, ["keep", "--lifeline", "11", "--grace-ms", "0", "--place", place, ...words, "--", process.execPath, "-e", serve], { stdio: [...Array<"ignore">(11).fill("ignore"), "pipe"] });
+    started.push(child);
+    await serving(place);
+    for (let n = 0; n < 8; n++) expect(await ask(await client(place, `port.${n}`), "?", /[0-9]/)).toMatch(String(10 - n));
+  });
+
   it("tells the program's process id", async () => {
     const { place } = await kept();
     await until(() => logOf(place) !== "");
@@ -146,7 +156,8 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     const { place, ended: end } = await kept();
     const all = await Promise.all(Array.from({ length: 100 }, () => client(place)));
     expect(new Set(await Promise.all(all.map((each) => ask(each, "p", /\n/)))).size).toBe(1);
-    const more = await Promise.all(Array.from({ length: 200 }, () => client(place)));
+    const more: Socket[] = [];
+    for (let n = 0; n < 200; n++) more.push(await client(place)); // one after another: who came first is served first
     const answers = more.map((each) => ask(each, "p", /\n/));
     await Promise.all(answers.slice(0, 100));
     for (const each of all) each.destroy();
@@ -246,9 +257,13 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
   });
 
   it("a program that waits for its log to be taken is not held up by a reader that is none", async () => {
-    const { place, ended: end } = await kept(["/bin/sh", "-c", "head -c 3000000 /dev/zero >&4; exit 5"]);
+    const place = newPlace();
+    const end = ended(keep(place, ["/bin/sh", "-c", `while [ ! -e ${place}/go ]; do sleep 0.02; done; head -c 3000000 /dev/zero >&4; exit 5`]));
+    await serving(place);
     const deaf = await client(place);
     deaf.pause();
+    deaf.write("p".repeat(10_000));
+    writeFileSync(join(place, "go"), "");
     expect(await end).toEqual([5, null]);
   });
 
@@ -378,12 +393,13 @@ async function client(place: string, name = "control"): Promise<Socket> {
   return socket;
 }
 
-/** The name is there a moment before anybody listens. */
+/** The name is there a moment before anybody listens. A short program may have ended meanwhile. */
 async function serving(place: string): Promise<void> {
   for (;;) {
     try {
       return void (await connectIn(place, "control")).destroy();
     } catch {
+      if (existsSync(join(place, "exit"))) return;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }

@@ -315,6 +315,22 @@ describe("verbs at once", () => {
     expect(here("vms")).toEqual(["vm-k3v9x2mq"]);
   });
 
+  test("who looks while it is deleted never sees it as failed", async () => {
+    const seen = new Set<string>();
+    for (let round = 0; round < 10; round++) {
+      await recorded();
+      await running();
+      let isOver = false;
+      const looks = Array.from({ length: 4 }, async () => {
+        while (!isOver) seen.add(await statusVm(id).then((vm) => vm.state, (error: { code: string }) => error.code));
+      });
+      await deleteVm(id).finally(() => (isOver = true));
+      await Promise.all(looks);
+    }
+    // Ended and not removed yet, it is stopped.
+    expect([...seen].filter((each) => !["started", "stopped", "NOT_FOUND"].includes(each))).toEqual([]);
+  });
+
   test("many that delete one VM at once: one did it, the others hear that there is none", async () => {
     await recorded();
     await running();
