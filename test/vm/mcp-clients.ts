@@ -4,7 +4,7 @@ import { StdioClientTransport as NewTransport } from "@modelcontextprotocol/clie
 import { Client as OldClient } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport as OldTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 
-const main = new URL("../../dist/main.js", import.meta.url).pathname;
+import { main } from "../mcp/served.js";
 
 export interface CallOptions {
   signal?: AbortSignal;

@@ -9,7 +9,7 @@ import { defineTool } from "../tool.js";
 export const vmCall = defineTool({
   name: "vm_call",
   title: "Run one of many commands in a VM",
-  description: "Runs a command in a started VM, and the VM lives on with all files that the command left: call it as often as needed, also at the same time. Use it after vm_open (or vm_create and vm_start), and vm_delete when done. Processes that a command leaves behind end with it. vm_exec is the other one: it ends the VM.",
+  description: "Runs a command in a started VM, and the VM lives on with all files that the command left: call it as often as needed, also at the same time. Use it after vm_open (or vm_create and vm_start), and vm_delete when done. Processes that it leaves in the background live on. vm_exec is the other one: it ends the VM.",
   input: z.strictObject({ vm_id: argument.vmId, command: argument.command, timeout_seconds: argument.timeoutSeconds, ...fileArguments }),
   output: execShape,
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
