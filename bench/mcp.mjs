@@ -1,14 +1,13 @@
 // What MCP costs. Start: from the spawn of `pyro mcp serve` to its answer to tools/list; floor: a server of the same library with one tool and nothing else. A call: vm_run over
 // standard input and output; floor: sdk.runInVm in this process. Both pairs take turns.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Pyro } from "../dist/index.js";
 import { describeMs, median } from "./statistics.mjs";
 
 const rounds = Number(process.env.ROUNDS ?? 15);
 const root = fileURLToPath(new URL("..", import.meta.url));
-const main = [`${root}dist/main.cjs`, `${root}dist/main.js`].find((path) => existsSync(path));
+const main = `${root}dist/main.cjs`;
 const bare = `import { McpServer } from "@modelcontextprotocol/server"; import { serveStdio } from "@modelcontextprotocol/server/stdio"; import * as z from "zod";
 serveStdio(() => { const server = new McpServer({ name: "bare", version: "1" }); server.registerTool("tool", { inputSchema: z.object({ command: z.string() }) }, () => ({ content: [] })); return server; });`;
 const environment = "debian:12";

@@ -2,8 +2,9 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createServer, request, type Server } from "node:http";
 import { type AddressInfo } from "node:net";
+import { main } from "../built.js";
 
-export const main = new URL("../../dist/main.js", import.meta.url).pathname;
+export { main };
 
 export interface Served {
   child: ChildProcess;
