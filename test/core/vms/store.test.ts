@@ -69,6 +69,7 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
   for (;;) {
     const found = await findVm(directoryOf(vmId));
     if (found !== undefined) {
+      await found.usage(); // it answers once its program runs; killed before that, its copy in the fork would live a moment longer
       found.release();
       return child;
     }
