@@ -59,7 +59,7 @@ async function oneCommand(stage: Stage): Promise<ExecResult> {
   const result = await runInVm({ environment, command, ttlSeconds }, { signal: stage.interrupts.signal, stdout: first });
   stage.vms++;
   show(stage, result);
-  say(stage, `First output after ${ms(firstMs ?? 0)}, from nothing; VM gone after ${ms(performance.now() - begin)}. Runs under ${result.accelerator === "kvm" ? "KVM" : "software emulation (TCG)"}.`);
+  say(stage, `First output ${ms(firstMs ?? 0)} after the call, with a VM made for it; all gone after ${ms(performance.now() - begin)}. It ran under ${result.accelerator === "kvm" ? "KVM" : "software emulation (TCG)"}.`);
   return result;
 }
 

@@ -1,10 +1,11 @@
 // The public contract of the command line, as literals: a name that changes here is a breaking change.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { main } from "../built.js";
+import { Pty } from "../vm/pty.js";
 
 const home = mkdtempSync(join(tmpdir(), "pyro-contract-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
@@ -52,8 +53,22 @@ test("mcp install: the change is shown; without a terminal and without --yes it 
     expect(run("print-config", "codex")).toMatchObject({ status: 0, stdout: readFileSync(file, "utf8"), stderr: `[mcp] client=codex file=${file}\n` });
     expect(run("uninstall", "codex", "--yes")).toMatchObject({ status: 0, stderr: `[mcp] result=removed client=codex name=pyro file=${file}\n` });
     expect(run("uninstall", "codex", "--yes")).toMatchObject({ status: 0, stdout: "", stderr: `[mcp] result=not_there client=codex name=pyro file=${file}\n` });
-    expect(run("install", "cursor", "--scope", "project", "--yes")).toMatchObject({ status: 0, stdout: expect.stringContaining(join(target, ".cursor/mcp.json")) as string });
+    expect(run("install", "cursor", "--scope", "project", "--yes")).toMatchObject({ status: 0, stdout: expect.stringContaining(join(target, ".cursor/mcp.json")) as string, stderr: expect.stringContaining("warning: Cursor could not start it here: pyro is not in PATH.\n") as string });
   } finally {
+    rmSync(target, { recursive: true });
+  }
+});
+
+test.each([["y", 0, true], ["n", 1, false], ["", 1, false]])("mcp install asks in a terminal: %j", async (answer, status, made) => {
+  const target = mkdtempSync(join(tmpdir(), "pyro-contract-mcp-"));
+  const pty = new Pty([process.execPath, main, "mcp", "install", "cursor"], { env: { PATH: process.env["PATH"]!, HOME: target, TERM: "xterm" }, columns: 200 });
+  try {
+    await pty.until("Make this change? [y/N]");
+    pty.type(`${answer}\r`);
+    expect(await pty.exit).toBe(status);
+    expect(existsSync(join(target, ".cursor/mcp.json"))).toBe(made);
+  } finally {
+    pty.close();
     rmSync(target, { recursive: true });
   }
 });

@@ -16,6 +16,7 @@ test("doctor boots a guest and says what it runs under", async () => {
   expect(report.runtime).toBe("PASS");
   expect(report.capabilities).toEqual({ guest_exec: true, guest_network: false, vm_boot: true });
   expect(report.qemu_version).toMatch(/^\d+\.\d+/);
+  expect(report.checks).toContainEqual(expect.objectContaining({ name: "mcp clients", ok: true, detail: "pyro is configured in none" }));
   // What it says of KVM has to fit what it uses.
   expect(report.accelerator).toBe(report.kvm.guest_ran === true ? "kvm" : "tcg");
   expect(report.kvm.writable).toBe(canOpenKvm());

@@ -52,7 +52,7 @@ test("binary output is untouched, on both streams", async () => {
 });
 
 test("300 MB of output are exact, and pyro's memory stays small", async () => {
-  const child = startPyro(["run", "debian:12", "--", "sh", "-c", "yes | head -c 300000000"]);
+  const child = startPyro(["run", "debian:12", "--timeout-seconds", "250", "--", "sh", "-c", "yes | head -c 300000000"]);
   let total = 0;
   let peakKb = 0;
   child.stdout!.on("data", (chunk: Buffer) => (total += chunk.length));

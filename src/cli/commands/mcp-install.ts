@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { planInstall } from "../../core/index.js";
+import { installedEntries, planInstall } from "../../core/index.js";
 import { showAndApply } from "../mcp-change.js";
 import { ownScript, targetOf, targetOptions, unasked, type TargetFlags } from "../mcp-target.js";
 import type { CommandContext } from "../program.js";
@@ -25,6 +25,8 @@ Examples:
       if (action === "none") return output.line(`[mcp] result=up_to_date client=${client} name=${name} file=${file}`);
       if (!(await showAndApply(change, flags.yes, unasked("install", client, flags), context))) return;
       output.line(`[mcp] result=${action === "add" ? "added" : "updated"} client=${client} name=${name} file=${file}`);
+      const problem = (await installedEntries(process.cwd())).find((each) => each.file === file && each.name === name)?.problem;
+      if (problem !== undefined) output.line(`warning: ${title} could not start it here: ${problem}.`);
       output.line(`[mcp] message="${title} knows it from its next start on. Undo: pyro mcp uninstall ${client}"`);
     });
 }
