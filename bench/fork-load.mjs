@@ -2,7 +2,7 @@
 import { execInVm } from "../dist/core/exec.js";
 import { startVm } from "../dist/core/start.js";
 import { Pyro } from "../dist/index.js";
-import { rollup } from "./pss.mjs";
+import { rollupOf } from "./pss.mjs";
 import { median } from "./statistics.mjs";
 
 const name = "debian:12";
@@ -31,7 +31,7 @@ async function memory() {
 }
 
 function report(what, vms, goalMb) {
-  const rolls = vms.map(rollup);
+  const rolls = vms.map(rollupOf);
   const mb = (key) => rolls.map((roll) => roll[key] / 1000);
   const pss = mb("Pss");
   console.log(`${what}: median ${median(pss).toFixed(1)} MB, most ${Math.max(...pss).toFixed(1)} MB; goal: at most ${goalMb} MB (private ${(median(mb("Private_Dirty")) + median(mb("Private_Clean"))).toFixed(1)}, share of what is shared ${(median(pss) - median(mb("Private_Dirty")) - median(mb("Private_Clean"))).toFixed(1)})`);

@@ -16,7 +16,7 @@ const name = "debian:12";
 const plots = fileURLToPath(new URL("../docs/plots/", import.meta.url));
 const pyro = new Pyro();
 const sized = (memMib) => ({ environment: name, vcpuCount: 1, memMib, ttlSeconds: 600 });
-/** How many times a figure that costs a VM is measured at each point; its median is what is shown. */
+/** How often a time is measured at each point. The least is shown: it is what the work takes, whatever else the machine does. */
 const times = 5;
 
 const parts = {
@@ -56,8 +56,7 @@ const names = {
 mkdirSync(plots, { recursive: true });
 for (const part of process.argv.length > 2 ? process.argv.slice(2) : Object.keys(parts)) {
   const { points, label, measure, drawings } = parts[part];
-  const rows = [];
-  for (const point of points) rows.push({ [part]: point, ...(await measure(point)) });
+  const rows = (await measure(points)).map((row, index) => ({ [part]: points[index], ...row }));
   const columns = Object.keys(rows[0]);
   console.log(`| ${label} | ${columns.slice(1).map((column) => `${names[column]}, ${column.slice(-2) === "Mb" ? "MB" : "ms"}`).join(" | ")} |\n|${" --- |".repeat(columns.length)}`);
   for (const row of rows) console.log(`| ${columns.map((column) => row[column].toLocaleString("en", { maximumFractionDigits: row[column] < 10 || column.endsWith("Mb") ? 1 : 0 })).join(" | ")} |`);
@@ -68,35 +67,52 @@ for (const part of process.argv.length > 2 ? process.argv.slice(2) : Object.keys
   }
 }
 
-async function whileHeld(count) {
+async function whileHeld(counts) {
+  await pyro.warmEnvironment({ environment: name });
+  const rows = [];
+  for (const count of counts) rows.push(await withHeld(count));
+  return rows;
+}
+
+async function withHeld(count) {
   const vms = [];
   try {
-    await pyro.warmEnvironment({ environment: name });
     for (let n = 0; n < count; n += 4) vms.push(...(await Promise.all(Array.from({ length: Math.min(4, count - n) }, () => startVm(sized(1024))))));
-    const startMs = await several(async () => firstAnswer(sized(1024)));
     const idleMb = median(vms.map(pssMb));
+    const starts = [];
+    for (let n = 0; n < times; n++) starts.push(await firstAnswer(sized(1024)));
     for (const vm of vms) await answer(vm);
     const usedMb = median(vms.map(pssMb));
     const execMs = await warmExecMs(vms[0]);
     const begin = performance.now();
     await Promise.all(vms.splice(0).map((vm) => vm.end()));
-    return { startMs, idleMb, usedMb, execMs, endMs: performance.now() - begin };
+    return { startMs: Math.min(...starts), idleMb, usedMb, execMs, endMs: performance.now() - begin };
   } finally {
     await Promise.all(vms.map((vm) => vm.end()));
   }
 }
 
-async function withMemory(memMib) {
-  const makeMs = await several(() => makeTemplate(memMib), 3);
+/** In turns, so that a busy machine hits all sizes. */
+async function withMemory(sizes) {
   const { digest } = await openEnvironment(name);
-  const forkMs = await several(() => firstAnswer(sized(memMib)));
-  const bootMs = await several(() => firstAnswer(sized(memMib), { cold: true }), 3);
-  const vm = await startVm(sized(memMib));
-  const idleMb = pssMb(vm);
-  await vm.end();
-  const template = findTemplate(digest, memMib);
-  const blocks = readdirSync(template).reduce((sum, file) => sum + statSync(join(template, file)).blocks, 0);
-  return { forkMs, bootMs, makeMs, idleMb, templateMb: (blocks * 512) / 1e6 };
+  const rows = sizes.map(() => ({ forkMs: Infinity, bootMs: Infinity, makeMs: Infinity }));
+  const least = async (row, column, measured) => (row[column] = Math.min(row[column], await measured));
+  for (let n = 0; n < times; n++) {
+    for (const [index, memMib] of sizes.entries()) {
+      const row = rows[index];
+      if (n < 2) await least(row, "makeMs", makeTemplate(memMib));
+      await least(row, "forkMs", firstAnswer(sized(memMib)));
+      if (n < 3) await least(row, "bootMs", firstAnswer(sized(memMib), { cold: true }));
+    }
+  }
+  for (const [index, memMib] of sizes.entries()) {
+    const vm = await startVm(sized(memMib));
+    rows[index].idleMb = pssMb(vm);
+    await vm.end();
+    const template = findTemplate(digest, memMib);
+    rows[index].templateMb = (readdirSync(template).reduce((sum, file) => sum + statSync(join(template, file)).blocks, 0) * 512) / 1e6;
+  }
+  return rows;
 }
 
 /** Anew, whether there is one or not: all that are there are a second old. */
@@ -127,7 +143,7 @@ async function answer(vm) {
   if (exitCode !== 0) throw new Error(`/bin/true: status ${exitCode}`);
 }
 
-/** Of 60 after 20. */
+/** The median of 60, after 20 that don't count. */
 async function warmExecMs(vm) {
   const added = [];
   for (let n = 0; n < 80; n++) {
@@ -139,10 +155,4 @@ async function warmExecMs(vm) {
     if (n >= 20) added.push(performance.now() - begin - durationMs);
   }
   return median(added);
-}
-
-async function several(measure, count = times) {
-  const all = [];
-  for (let n = 0; n < count; n++) all.push(await measure());
-  return median(all);
 }
