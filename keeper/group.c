@@ -191,11 +191,12 @@ void group_say(const struct group *group, const char *why) {
     snprintf(link, sizeof link, "/proc/self/fd/%d", group->parent);
     ssize_t length = readlink(link, path, sizeof path - 1);
     path[length < 0 ? 0 : length] = '\0';
-    printf("limits");
+    int available = 0;
     for (int n = 0; n < group->limit_count; n++) {
         char file[40];
         snprintf(file, sizeof file, "%.*s", (int)(strchr(group->limits[n], '=') - group->limits[n]), group->limits[n]);
-        if (faccessat(group->fd, file, W_OK, 0) == 0) printf(" %s", file);
+        if (faccessat(group->fd, file, W_OK, 0) == 0) printf("%s %s", available++ == 0 ? "limits" : "", file);
     }
-    printf(" in %s\n", path);
+    if (available > 0) printf(" in %s\n", path);
+    else printf("none: no controller is on in %s\n", path);
 }

@@ -1,6 +1,6 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
@@ -9,8 +9,7 @@ import { connectChannel, type Channel, type TreeEntry } from "../../src/channel/
 
 // The guest's real C code, under sanitizers, over a socket pair. Nothing here changes the host: no identity, clock or power-off.
 const program = new URL("../../build/guest/pyro-guest-hosted", import.meta.url).pathname;
-const missing = existsSync(program) ? "" : " (skipped: no build/guest/pyro-guest-hosted; `make -C guest hosted` builds it)";
-const real = test.skipIf(missing !== "");
+execFileSync("make", ["-s", "-C", new URL("../../guest", import.meta.url).pathname, "hosted"]);
 
 let child: ChildProcess;
 let port: Duplex;
@@ -19,7 +18,6 @@ let directory: string;
 let complaints = "";
 
 beforeEach(async () => {
-  if (missing !== "") return;
   directory = mkdtempSync(join(tmpdir(), "pyro-channel-"));
   complaints = "";
   child = spawn(program, ["3"], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
@@ -29,7 +27,6 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  if (missing !== "") return;
   channel.close();
   if (child.exitCode === null && child.signalCode === null) {
     const exited = once(child, "exit");
@@ -40,7 +37,7 @@ afterEach(async () => {
   expect(complaints).not.toMatch(/Sanitizer|runtime error/);
 });
 
-real(`commands: output, input, every byte, exit code, signal, not found${missing}`, async () => {
+test(`commands: output, input, every byte, exit code, signal, not found`, async () => {
   const cat = channel.exec({ argv: ["sh", "-c", "cat; echo err >&2; exit 7"], stdin: true });
   const out = cat.stdout.toArray();
   const err = cat.stderr.toArray();
@@ -52,7 +49,7 @@ real(`commands: output, input, every byte, exit code, signal, not found${missing
   expect(await channel.exec({ argv: ["no-such-program"] }).result).toMatchObject({ failure: { errno: 2, stage: "exec" } });
 });
 
-real(`files: write, read, stat, list${missing}`, async () => {
+test(`files: write, read, stat, list`, async () => {
   const path = join(directory, "a/b");
   await channel.writeFile(path, Buffer.alloc(1_000_000, "y"), { mode: 0o640, makeParents: true });
   expect(readFileSync(path).equals(Buffer.alloc(1_000_000, "y"))).toBe(true);
@@ -66,7 +63,7 @@ real(`files: write, read, stat, list${missing}`, async () => {
   expect(stats.diskTotalBytes).toBeGreaterThan(stats.diskFreeBytes);
 });
 
-real(`directories, names, owners, times and links${missing}`, async () => {
+test(`directories, names, owners, times and links`, async () => {
   const at = (name: string) => join(directory, name);
   await channel.makeDirectory(at("a"), { mode: 0o2750 });
   expect(lstatSync(at("a")).mode & 0o7777).toBe(0o2750);
@@ -94,7 +91,7 @@ real(`directories, names, owners, times and links${missing}`, async () => {
   await expect(channel.change(at("other"), { owner: { uid: 1, gid: 0xffff_ffff } })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });
 
-real(`removal: what is empty, what is not, links, 3,000 levels, 3,000 files${missing}`, async () => {
+test(`removal: what is empty, what is not, links, 3,000 levels, 3,000 files`, async () => {
   const at = (name: string) => join(directory, name);
   mkdirSync(at("outside/kept"), { recursive: true });
   mkdirSync(at("tree/wide"), { recursive: true });
@@ -119,7 +116,7 @@ const listing = async (path: string): Promise<string> => {
   return Buffer.concat(await find.stdout.toArray()).toString();
 };
 
-real(`a tree goes out and in again: links, fifos, holes, modes, times, owners, names${missing}`, async () => {
+test(`a tree goes out and in again: links, fifos, holes, modes, times, owners, names`, async () => {
   const at = (name: string) => join(directory, name);
   const script = [
     "import os",
@@ -161,7 +158,7 @@ async function* first128MiB(content: AsyncIterable<Buffer>): AsyncGenerator<Buff
   }
 }
 
-real(`unpacking: what is there, what breaks, what leads elsewhere${missing}`, async () => {
+test(`unpacking: what is there, what breaks, what leads elsewhere`, async () => {
   const at = (name: string) => join(directory, name);
   const entry = (path: string, type: TreeEntry["type"], more: Partial<TreeEntry> = {}): TreeEntry => ({ path: Buffer.from(path), type, mode: 0o700, uid: 0, gid: 0, mtimeNs: 0n, sizeBytes: 0n, ...more });
   const file = (path: string, text: string): TreeEntry => entry(path, "file", { content: (async function* () { yield Buffer.from(text); })() });
@@ -209,7 +206,7 @@ real(`unpacking: what is there, what breaks, what leads elsewhere${missing}`, as
   expect([...readdirSync(at("there")), ...readdirSync(at("there/d"))].filter((name) => name.includes("pyro"))).toEqual([]);
 });
 
-real(`a file in many pieces leaves no listeners behind${missing}`, async () => {
+test(`a file in many pieces leaves no listeners behind`, async () => {
   const warnings: string[] = [];
   const onWarning = (warning: Error) => warnings.push(warning.name);
   process.on("warning", onWarning);
