@@ -65,7 +65,7 @@ export async function choose(backend: Backend, options: AcceleratorOptions): Pro
   if (kvm.guestRan) return { accelerator: "kvm", kvm };
   if (options.setting === "auto") return { accelerator: "tcg", kvm };
   throw new PyroError(found.exists && found.readable && found.writable ? "BOOT_FAILED" : "HOST_MISSING", `PYRO_ACCELERATOR is kvm, and KVM does not work here: ${kvm.reason}`, {
-    hint: kvm.hint ?? "Unset PYRO_ACCELERATOR: without KVM, guests run emulated and slower.",
+    hint: `${kvm.hint === undefined ? "" : `${kvm.hint}. Or: `}Unset PYRO_ACCELERATOR: without KVM, guests run emulated and slower.`,
   });
 }
 
