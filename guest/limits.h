@@ -34,7 +34,8 @@
 #define MAX_GROUPS 64u
 #define MAX_MODULES 100u
 
-#define EARLY_MS 2000
+// How long the notice that the host side is open may come after its data; under heavy load seconds. Too short, and a SYNC that was answered is taken back.
+#define EARLY_MS 20000
 #define GONE_MS 100
 #define DEVICE_DEADLINE_MS 30000
 // Disks are there when their driver is in; this is for a host that is very slow.
