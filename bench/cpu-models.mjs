@@ -28,8 +28,8 @@ const sets = {
     "max without smap, erms, la57": cpu("max,-smap,-erms,-la57"),
   },
   translator: {
-    ...Object.fromEntries([32, 16, 64, 128, 256].map((mib) => [`tb-size=${mib}`, translator((words) => words.replace(/tb-size=\d+/, `tb-size=${mib}`))])),
-    "tb-size=32, thread=single": translator((words) => words.replace(/thread=multi,tb-size=\d+/, "thread=single,tb-size=32")),
+    ...Object.fromEntries([64, 16, 32, 128, 256].map((mib) => [`tb-size=${mib}`, translator((words) => words.replace(/tb-size=\d+/, `tb-size=${mib}`))])),
+    "tb-size=64, thread=single": translator((words) => words.replace(/thread=multi,tb-size=\d+/, "thread=single,tb-size=64")),
   },
 };
 
@@ -61,9 +61,9 @@ async function ready() {
 async function compare(settings) {
   const times = Object.fromEntries(Object.keys(settings).map((setting) => [setting, Object.fromEntries(columns().map((column) => [column, []]))]));
   for (let round = 0; round < rounds; round++) {
-    // Not always in the same order: what comes after a hot or a quiet moment differs.
-    const names = Object.keys(settings);
-    await oneRound([...names.slice(round % names.length), ...names.slice(0, round % names.length)].map((setting) => ({ changes: settings[setting], times: times[setting] })));
+    // Not always in the same order: what comes first, or after a busy moment, has it harder.
+    const order = Object.keys(settings).map((setting) => [Math.random(), setting]).sort().map(([, setting]) => setting);
+    await oneRound(order.map((setting) => ({ changes: settings[setting], times: times[setting] })));
   }
   print(times);
 }
