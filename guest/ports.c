@@ -18,9 +18,9 @@ static void name_of(const char *entry, char *name, size_t size);
 unsigned ports_open(int *ports) {
   int64_t deadline = now_ns() + DEVICE_DEADLINE_MS * 1000000LL;
   int found[MAX_PORTS];
+  for (unsigned i = 0; i < MAX_PORTS; i++) found[i] = -1;
+  // Those that are open stay so: the host sends to an open port, and the kernel throws away what is unread when one is closed.
   while (!open_all(found)) {
-    for (unsigned i = 0; i < MAX_PORTS; i++)
-      if (found[i] >= 0) close(found[i]);
     errno = 0;
     if (now_ns() > deadline) fatal("the serial port pyro.0 did not open within %d ms", DEVICE_DEADLINE_MS);
     pause_ms(2);
@@ -31,10 +31,9 @@ unsigned ports_open(int *ports) {
   return count;
 }
 
-// False while one of them is still on its way; what was opened is in `found` all the same, -1 for the others.
+// Opens those that are not open yet, -1 in `found`. False while one of them is still on its way.
 static bool open_all(int found[MAX_PORTS]) {
   bool all = true;
-  for (unsigned i = 0; i < MAX_PORTS; i++) found[i] = -1;
   DIR *directory = opendir("/sys/class/virtio-ports");
   if (directory == NULL) return false;
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {

@@ -402,8 +402,12 @@ class Lane {
     const child = startPyro(["run", "debian:12-base", "--mem-mib", "128", "--", "sh", "-c", "echo done"], { XDG_CACHE_HOME: join(this.#home, ".cache"), PYRO_LOG: "debug" });
     let stderr = "";
     child.stderr!.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
-    const said = (pattern: RegExp) => new Promise<void>((resolve) => child.stderr!.on("data", () => pattern.test(stderr) && resolve()));
-    return { child, done: collect(child), stderr: () => stderr, said };
+    const done = collect(child);
+    const said = (pattern: RegExp) => new Promise<void>((resolve, reject) => {
+      child.stderr!.on("data", () => pattern.test(stderr) && resolve());
+      void done.then(({ status, signal }) => reject(new Error(`ended (${status ?? signal}) without saying ${pattern.source}:\n${stderr}`)));
+    });
+    return { child, done, stderr: () => stderr, said };
   }
 
   get #templates(): string {
