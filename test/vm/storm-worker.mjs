@@ -1,0 +1,30 @@
+// One of the processes of a storm: calls of the SDK, asked for by lines of JSON on standard input, [verb, ...arguments]; each is answered by a line.
+import { createInterface } from "node:readline";
+import { Pyro } from "../../dist/index.js";
+
+const pyro = new Pyro();
+const attached = async (vmId, command) => {
+  const vm = await pyro.connectVm(vmId);
+  try {
+    return await vm.exec(command);
+  } finally {
+    await vm.close();
+  }
+};
+const verbs = {
+  create: (options) => pyro.createVm(options),
+  start: (vmId) => pyro.startVm(vmId),
+  exec: attached,
+  execVm: (vmId, command) => pyro.execVm(vmId, { command }),
+  stop: (vmId) => pyro.stopVm(vmId),
+  delete: (vmId) => pyro.deleteVm(vmId),
+  list: () => pyro.listVms(),
+  status: (vmId) => pyro.statusVm(vmId),
+  reap: () => pyro.reapExpired(),
+};
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [verb, ...args] = JSON.parse(line);
+  const answer = await verbs[verb](...args).then((result) => ({ result }), (error) => ({ error: { code: error.code ?? error.name, message: error.message } }));
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
