@@ -44,7 +44,7 @@ test("what a model that is talked to directly is offered as vm_run is a part of 
   const { result } = await client.request("tools/list");
   await client.end();
   const [{ inputSchema }] = result!["tools"] as [{ inputSchema: { properties: Record<string, object>; required: string[] } }];
-  const shape = ({ description: _, ...rest }: { description?: string }) => rest;
+  const shape = ({ description: _description, ...rest }: { description?: string }) => rest;
   expect(vmRunTool.parameters.required).toEqual(inputSchema.required);
   for (const [name, property] of Object.entries(vmRunTool.parameters.properties)) expect(shape(property), name).toEqual(shape(inputSchema.properties[name]!));
 });
@@ -127,6 +127,26 @@ test("a client that never reads stops being read", async () => {
   await new Promise((resolve) => setTimeout(resolve, 3000));
   expect(peakKb(client)).toBeLessThan(300_000);
   client.child.kill("SIGKILL");
+});
+
+test("the end of a client that never reads is seen", async () => {
+  const client = new RawClient([], env);
+  await client.initialize();
+  client.child.stdout!.pause();
+  for (let index = 0; index < 1000; index++) client.write(JSON.stringify({ jsonrpc: "2.0", id: `s${index}`, method: "tools/list", params: {} }));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  expect(await client.end()).toBe(0);
+  expect(client.stderr).toBe(""); // no warning of too many listeners
+});
+
+test("subscriptions that stay open leave room for everything else", async () => {
+  const _meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": { name: "test", version: "1" }, "io.modelcontextprotocol/clientCapabilities": {} };
+  const client = new RawClient([], env);
+  const listens = Array.from({ length: 600 }, () => client.request("subscriptions/listen", { _meta, notifications: {} }));
+  expect((await client.request("tools/list", { _meta })).error).toBeUndefined();
+  expect((await listens[599]!).error).toMatchObject({ message: "Subscription limit reached" });
+  expect(client.notifications).toHaveLength(64);
+  expect(await client.end()).toBe(0);
 });
 
 test("standard output is the protocol's, whatever a package prints", async () => {
