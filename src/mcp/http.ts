@@ -37,9 +37,10 @@ export interface ServeHttpOptions extends CreateServerOptions {
 }
 
 /** Resolves when `signal` has ended it. Throws INVALID_ARGUMENT, DENIED. */
-export function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
+export async function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
   const shared = createShared(maxVms === undefined ? {} : { maxVms });
-  return serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
+  await serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
+  await shared.tidied();
 }
 
 /** The same for servers that are made elsewhere. */

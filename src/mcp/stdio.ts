@@ -27,7 +27,7 @@ export interface ServeStdioOptions extends CreateServerOptions {
   onError?: (error: Error) => void;
 }
 
-/** Resolves when the connection is over, whoever ended it. What was under way is aborted then, and ends with this process if it did not before. */
+/** Resolves when the connection is over, whoever ended it. What was under way is aborted then, and its VMs end with this process if they did not before. */
 export async function serveStdio({ input, output, signal, maxVms, onError, ...options }: ServeStdioOptions): Promise<void> {
   const shared = createShared(maxVms === undefined ? {} : { maxVms });
   const transport = new PacedTransport(input, output);
@@ -36,6 +36,7 @@ export async function serveStdio({ input, output, signal, maxVms, onError, ...op
   signal?.addEventListener("abort", end, { once: true });
   if (signal?.aborted) end();
   await transport.ended;
+  await shared.tidied();
   signal?.removeEventListener("abort", end);
 }
 
