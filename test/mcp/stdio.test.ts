@@ -67,7 +67,8 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
   );
   expect((await wrong("vm_run", { enviroment: "debian:12", environment: "debian:12", command: "true" })).message).toBe('There is no argument "enviroment". Did you mean environment?');
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", timeout_seconds: "30" })).message).toBe('timeout_seconds is "30"; it is a whole number from 1 to 86400.');
-  expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "a.txt": "x" } })).message).toContain("absolute path");
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "a.txt": "x" } })).message).toBe('files has "a.txt"; each name in it is an absolute path in the guest.');
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", ttl_seconds: 1e99 })).message).toBe("ttl_seconds is 1e+99; it is a whole number from 1 to 604800.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "/a": "x".repeat(4_194_305) } })).message).toBe("files has 4194305 bytes; at most 4194304 are possible.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", network: true })).code).toBe("UNSUPPORTED");
   expect(await wrong("vm_run", { environment: "debain:12", command: "true" })).toEqual({ code: "NOT_FOUND", message: 'There is no environment "debain:12".', hint: "Did you mean debian:12? Available are debian:12, debian:12-base, debian:12-build." });
