@@ -153,6 +153,15 @@ test("the end of standard input ends the process and the VMs of its calls at onc
   expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
 });
 
+test("a VM that nobody was told of goes with the server that began to open it", async () => {
+  const client = new RawClient();
+  await client.initialize();
+  void client.call("vm_open", { environment }, { progressToken: 1 });
+  expect(await eventually(60_000, () => client.notifications.some(({ params }) => params?.["message"] === "starting the VM"))).toBe(true);
+  expect(await client.end()).toBe(0);
+  expect(leftovers(home)).toEqual([]);
+});
+
 test("over HTTP: a call that its client leaves or cancels ends its VM, and SIGTERM ends all of them", async () => {
   const server = await serveHttp(["--max-vms", "2"]);
   const headers = { "content-type": "application/json", accept: "application/json, text/event-stream", authorization: `Bearer ${server.token}` };
