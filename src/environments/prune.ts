@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock, tryLock } from "../base/lock.js";
-import { checkInstalled, digestOfName, lockFileOf } from "./store.js";
+import { checkInstalled, installedNames, lockFileOf } from "./store.js";
 import { makePrivate, places } from "./places.js";
 import { diskUsage, makeTemporary, namesIn, removeTree, sweepTemporary } from "./temporary.js";
 
@@ -56,10 +56,10 @@ async function takeStoreLock({ signal, onWait }: PruneOptions) {
 /** Removes names and environments; returns the ids of the kernels that those which stay need. */
 async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<Set<string>> {
   const named = new Set<string>();
+  const records = new Map((await installedNames()).map(({ file, digest }) => [file, digest]));
   for (const file of await namesIn(places.names())) {
     checkSignal(signal);
-    const name = nameOf(file);
-    const digest = name === undefined ? undefined : await digestOfName(name).catch(() => undefined);
+    const digest = records.get(file);
     if (digest !== undefined && (await isWhole(digest))) named.add(digest);
     else if (digest === undefined || !(await inUse(digest))) await rm(join(places.names(), file), { recursive: true, force: true });
   }
@@ -119,15 +119,6 @@ async function inUse(digest: string): Promise<boolean> {
   const lock = await tryLock(file);
   await lock?.release();
   return lock === undefined;
-}
-
-function nameOf(file: string): string | undefined {
-  if (!file.endsWith(".json")) return undefined;
-  try {
-    return decodeURIComponent(file.slice(0, -".json".length));
-  } catch {
-    return undefined;
-  }
 }
 
 /** Environments share a kernel through hard links: each counts once. */

@@ -7,7 +7,7 @@ import { digestPattern, hashFile, parseStamp, sameStamp, stampFile, stampRecord,
 import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { readRecord } from "./record.js";
-import { removeTree } from "./temporary.js";
+import { namesIn, removeTree } from "./temporary.js";
 
 export interface Installed {
   manifest: Manifest;
@@ -73,7 +73,7 @@ export async function readManifestOf(digest: string): Promise<Manifest> {
   });
   if (record === undefined) throw damaged(digest, "manifest.json is missing");
   const manifest = readManifest(record);
-  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest);
+  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest, manifest.image?.configDigest);
   if (manifest.digest !== `sha256:${digest}` || made !== manifest.digest) throw damaged(digest, "its manifest belongs to another one");
   return manifest;
 }
@@ -84,6 +84,25 @@ export async function digestOfName(name: string): Promise<string | undefined> {
   if (record === undefined) return undefined;
   record.integer("schema_version", 1, 1);
   return record.text("digest", 71, digestPattern).slice("sha256:".length);
+}
+
+/** Every name that stands for an environment, as far as the record of it can be read; `file` is that record's. */
+export async function installedNames(): Promise<{ file: string; name?: string; digest?: string }[]> {
+  const files = (await namesIn(places.names())).filter((each) => each.endsWith(".json"));
+  return Promise.all(
+    files.map(async (file) => {
+      try {
+        const record = await readRecord(join(places.names(), file), 65_536);
+        if (record === undefined) return { file };
+        record.integer("schema_version", 1, 1);
+        const name = record.text("name", 1024);
+        return places.name(name) === join(places.names(), file) ? { file, name, digest: record.text("digest", 71, digestPattern).slice("sha256:".length) } : { file };
+      } catch (error) {
+        if (error instanceof PyroError) return { file };
+        throw error;
+      }
+    }),
+  );
 }
 
 /**

@@ -96,7 +96,7 @@ test("demo ollama: log lines and a final summary line, also where there is no Ol
 
 test("flags of run", () => {
   const { stdout } = pyro("run", "--help");
-  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "-i, --interactive", "-t, --tty", "--network", "--allow-host-compat", "--json", "--quiet", "-h, --help"]);
+  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "-i, --interactive", "-t, --tty", "--network", "--allow-host-compat", "--json", "--quiet", "-h, --help"]);
   expect(stdout).toContain("Examples:");
   expect(pyro("help", "run").stdout).toBe(stdout);
   expect(pyro("help", "vm", "exec").stdout).toBe(pyro("vm", "exec", "--help").stdout);

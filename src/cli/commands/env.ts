@@ -4,6 +4,7 @@ import { limitOption } from "../options.js";
 import { phaseLine, pullLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
+import { standardInput } from "../terminal.js";
 
 interface JsonFlag {
   json?: boolean;
@@ -20,24 +21,35 @@ export function define(program: Program, context: CommandContext): void {
     .action(async (flags: JsonFlag) => {
       const environments = await listEnvironments({ signal: context.interrupts.signal });
       if (flags.json) return output.json({ environments });
-      const rows = environments.map((each) => [each.name, each.installed ? "installed" : "-", each.sizeBytes === undefined ? "-" : formatBytes(each.sizeBytes), each.description]);
-      output.result(formatTable([["NAME", "STATE", "SIZE", "DESCRIPTION"], ...rows]));
+      const rows = environments.map((each) => [each.name, each.installed ? "installed" : "-", each.sizeBytes === undefined ? "-" : formatBytes(each.sizeBytes), each.source ?? "-", each.description]);
+      output.result(formatTable([["NAME", "STATE", "SIZE", "SOURCE", "DESCRIPTION"], ...rows]));
     });
 
   env
     .command("pull")
-    .description("make an environment ready for use; verifies and repairs one that is there")
-    .argument("<environment>", "name, see `pyro env list`")
+    .description("make an environment ready for use; verifies and repairs one that is there, and follows an image's tag")
+    .argument("<environment>", "a name, see `pyro env list`; an image in a registry; an OCI layout directory or a saved archive")
+    .option("--source <image>", "the image that the name is to stand for; - for an archive on standard input")
+    .option("--platform <platform>", "which image of several, such as linux/amd64/v3")
     .option("--force", "make it again although it is whole")
     .option("--json", "print JSON")
-    .addHelpText("after", "\nExample:\n  pyro env pull debian:12-build")
-    .action(async (name: string, flags: JsonFlag & { force?: boolean }) => {
+    .addHelpText(
+      "after",
+      `
+Examples:
+  pyro env pull debian:12-build
+  pyro env pull docker.io/library/python:3.12-slim
+  pyro env pull ./layout:latest
+  docker save team/ci | pyro env pull ci --source -`,
+    )
+    .action(async (name: string, { json, ...flags }: JsonFlag & { force?: boolean; source?: string; platform?: string }) => {
       const environment = await pullEnvironment(name, {
         signal: context.interrupts.signal,
-        ...(flags.force && { force: true }),
-        ...(flags.json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress), onPhase: (phase) => phaseLine(output, "pull", name, phase) }),
+        ...flags,
+        ...(flags.source === "-" && { input: standardInput() }),
+        ...(json ? {} : { onProgress: (progress) => pullLine(output, "pull", progress), onPhase: (phase) => phaseLine(output, "pull", name, phase) }),
       });
-      if (flags.json) return output.json(environment);
+      if (json) return output.json(environment);
       output.line(`[pull] phase=done environment=${name}`);
       output.result(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)], ["source", environment.source ?? "-"]]));
     });
@@ -75,6 +87,15 @@ export function define(program: Program, context: CommandContext): void {
       if (details.damage !== undefined) rows.push(["damage", details.damage]);
       if (details.digest !== undefined) rows.push(["digest", details.digest]);
       if (details.source !== undefined) rows.push(["source", details.source]);
+      if (details.image !== undefined) {
+        const { manifestDigest, layers, user, workingDir, entrypoint, cmd, env } = details.image;
+        rows.push(["image", manifestDigest], ["layers", `${layers.length}, ${formatBytes(layers.reduce((sum, each) => sum + each.sizeBytes, 0))}`]);
+        if (entrypoint !== undefined) rows.push(["entrypoint", JSON.stringify(entrypoint)]);
+        if (cmd !== undefined) rows.push(["command", JSON.stringify(cmd)]);
+        if (user !== undefined) rows.push(["user", user]);
+        if (workingDir !== undefined) rows.push(["directory", workingDir]);
+        for (const each of env) rows.push(["variable", each]);
+      }
       if (details.kernel !== undefined) rows.push(["kernel", `${details.kernel.version} ${details.kernel.digest}`]);
       for (const file of details.files ?? []) rows.push([file.name, `${formatBytes(file.sizeBytes)} ${file.digest}`]);
       output.result(formatTable(rows));
