@@ -172,7 +172,7 @@ async function putTogether(facts: Pick<Manifest, "name" | "version" | "descripti
   checkSignal(signal);
   const lock = await takeLock(places.installLock(), signal === undefined ? {} : { signal });
   try {
-    return await install(facts.name, manifest, temporary.path, signal);
+    return await install(facts.name, manifest, temporary.path, signal, facts.image !== undefined && facts.name !== facts.image.reference ? facts.image.reference : undefined);
   } finally {
     await lock.release();
   }

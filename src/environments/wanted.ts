@@ -4,7 +4,7 @@ import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
 import { catalog, type CatalogEntry } from "./catalog.js";
 import { isImageName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
-import { digestOfName, installedNames, readManifestOf } from "./store.js";
+import { installedNames, sourceOfName } from "./store.js";
 
 export interface Wanted {
   /** In full: two ways of writing it are one name. */
@@ -28,11 +28,8 @@ export async function findWanted(name: string): Promise<Wanted> {
 
 /** One that was given a name when it was pulled. */
 async function findOwn(name: string): Promise<Wanted | undefined> {
-  if (name.length > 256) return undefined;
-  const digest = await digestOfName(name).catch(() => undefined);
-  if (digest === undefined) return undefined;
-  const manifest = await readManifestOf(digest).catch(() => undefined);
-  return manifest?.image === undefined ? undefined : { name, from: { image: await parseImageName(manifest.image.reference) } };
+  const source = await sourceOfName(name).catch(() => undefined);
+  return source === undefined ? undefined : { name, from: { image: await parseImageName(source) } };
 }
 
 async function notFound(name: string): Promise<PyroError> {

@@ -34,8 +34,9 @@ export interface FetchOptions {
   onBytes?: (bytes: number) => void;
 }
 
-/** Tries that brought no byte, one after the other, before it is given up. */
+/** Tries that brought nearly nothing, one after the other, before it is given up. */
 const maxFruitlessTries = 5;
+const fruitBytes = 65_536;
 const firstPauseMs = 500;
 
 /** The path of the blob, which is fetched unless it is there. Two who want the same one fetch it once. Throws REGISTRY, DISK_FULL, CANCELLED, and what `openBlob` throws. */
@@ -100,7 +101,7 @@ async function complete(descriptor: Descriptor, partial: string, openBlob: OpenB
         throw error;
       });
       if (part.bytes >= descriptor.sizeBytes) break;
-      fruitless = part.bytes > before ? 0 : fruitless + 1;
+      fruitless = part.bytes >= before + fruitBytes ? 0 : fruitless + 1;
       const why = failure ?? new BrokenOff(`The content ${descriptor.digest} ended after ${part.bytes} of ${descriptor.sizeBytes} bytes.`);
       if (fruitless >= maxFruitlessTries) throw why;
       log("blob broke off", { digest: descriptor.digest, bytes: part.bytes, why: why.message });

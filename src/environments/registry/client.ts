@@ -15,6 +15,8 @@ export const clientLimits = {
   /** A registry that says "later" is waited for, this long at a time, and this often for one answer. */
   maxRetryAfterMs: 120_000,
   maxTries: 5,
+  /** Times that a request says who asks: a token may end while others wait. */
+  maxAuthorizations: 4,
 } as const;
 
 export class RegistryClient {
@@ -50,12 +52,16 @@ export class RegistryClient {
   }
 
   private async tryGet(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
-    let answer = await this.ask(path, headers, signal);
-    if (answer.status === 401) {
-      const challenges = parseChallenges(answer.header("www-authenticate") ?? "");
-      await drop(answer.body);
-      await (this.renewing ??= this.authorize(challenges, signal).finally(() => (this.renewing = undefined)));
+    let answer: Answer;
+    for (let rounds = 1; ; rounds++) {
+      const used = this.authorization;
       answer = await this.ask(path, headers, signal);
+      if (answer.status !== 401 || rounds === clientLimits.maxAuthorizations) break;
+      const challenges = parseChallenges(answer.header("www-authenticate") ?? "");
+      // One asks for all; who was refused with what has been replaced meanwhile need not.
+      if (used === this.authorization) await (this.renewing ??= this.authorize(challenges, signal).finally(() => (this.renewing = undefined)));
+      if (used === this.authorization) break;
+      await drop(answer.body);
     }
     if (answer.status === 200 || answer.status === 206) return answer;
     throw await this.refusal(answer, path, signal);

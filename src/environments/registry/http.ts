@@ -48,7 +48,7 @@ export class Http {
     const common = { connect: { ca, timeout: httpLimits.connectMs }, headersTimeout: httpLimits.silenceMs, bodyTimeout: httpLimits.silenceMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
     const proxies = settings.proxies();
     const either = (name: string) => proxies[name] ?? proxies[name.toUpperCase()] ?? "";
-    const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });
+    const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, proxyTunnel: false, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });
     return new Http(agent, new Agent(common));
   }
 
