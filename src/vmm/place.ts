@@ -39,8 +39,8 @@ export interface PlaceExit {
 
 /** A VM that runs and that was found by its place. */
 export interface FoundVm {
-  /** A new connection to port `number`. It may have to wait until another process is done with that port. */
-  openPort(number: number): Promise<Socket>;
+  /** A new connection to port `number`. It may have to wait, at most until `signal`, until another process is done with that port. Throws GUEST_LOST, CANCELLED. */
+  openPort(number: number, signal: AbortSignal): Promise<Socket>;
   /** Resolves when all of its processes are gone. */
   readonly exited: Promise<VmExit>;
   /** The end of the guest's console, control characters made harmless. */
@@ -70,15 +70,15 @@ export interface VmUsage {
 const answerMs = 30_000;
 /** Longer than a keeper tries for (`DESCENDANTS_SECONDS`). */
 const endMs = 40_000;
-/** How long a connection waits for room in a queue that is full. */
-const queueMs = 10_000;
+/** Between two tries of a connection whose queue is full. */
 const queueLookMs = 20;
 
-/** Undefined if no VM runs there. Throws DENIED where it may not be looked at. */
+/** Undefined if no VM runs there. Throws DENIED where it may not be looked at, TIMEOUT. */
 export async function findVm(place: string): Promise<FoundVm | undefined> {
-  const control = await connectIn(place, placeNames.control).catch((error: unknown) => {
-    // ECONNREFUSED: a socket whose keeper was killed; ECONNRESET: one that just ends.
-    if (["ENOENT", "ENOTDIR", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(systemCode(error) ?? "")) return undefined;
+  const connecting = new AbortController();
+  const control = await patiently(place, connectIn(place, placeNames.control, connecting.signal), answerMs, "answer").catch((error: unknown) => {
+    connecting.abort();
+    if (isGone(error)) return undefined;
     throw error;
   });
   if (control === undefined) return undefined;
@@ -88,7 +88,10 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
     return { reason: reasonOf(exit), code: exit?.status ?? null, signal: null, stderr: logTail(place, placeNames.stderr) };
   });
   return {
-    openPort: (number) => connectIn(place, placeNames.port(number)),
+    openPort: (number, signal) => connectIn(place, placeNames.port(number), signal).catch((error: unknown) => {
+      if (isGone(error)) throw new PyroError("GUEST_LOST", `The VM in ${place} ended.`, { cause: error });
+      throw error;
+    }),
     exited,
     console: () => logTail(place, placeNames.console),
     own: async () => (await patiently(place, replies.ask("o", (text) => (text === "" ? undefined : text[0])), answerMs, "answer")) === "y",
@@ -155,17 +158,23 @@ export function reasonOf(exit: PlaceExit | undefined): VmExit["reason"] {
   return exit.status === 0 ? "guest" : "failed";
 }
 
-/** Connects to a socket by its directory's descriptor: its path may be longer than a socket's address. */
-export async function connectIn(directory: string, name: string): Promise<Socket> {
+/** Of a socket. ECONNREFUSED: its keeper was killed; ECONNRESET: it just ends. */
+function isGone(error: unknown): boolean {
+  return ["ENOENT", "ENOTDIR", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(systemCode(error) ?? "");
+}
+
+/** Connects to a socket by its directory's descriptor: its path may be longer than a socket's address. Waits for room in a full queue, until `signal`. */
+export async function connectIn(directory: string, name: string, signal?: AbortSignal): Promise<Socket> {
   const handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     const path = `/proc/self/fd/${handle.fd}/${name}`;
-    for (const begin = Date.now(); ; await sleep(queueLookMs)) {
+    for (;;) {
       try {
         return await connected(path);
       } catch (error) {
         // Its queue is full of others that wait.
-        if (systemCode(error) !== "EAGAIN" || Date.now() - begin > queueMs) throw error;
+        if (systemCode(error) !== "EAGAIN") throw error;
+        await sleep(queueLookMs, signal);
       }
     }
   } finally {

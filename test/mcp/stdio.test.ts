@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { vmRunTool } from "../../src/core/vm-run-tool.js";
 import { RawClient, type Answer } from "./raw-client.js";
 
 const home = mkdtempSync(join(tmpdir(), "pyro-mcp-stdio-"));
@@ -35,6 +36,17 @@ test("a tool profile has the tools it says, in their order", async () => {
   expect(await names(["--tools", "run"])).toEqual(["vm_run", "vm_list_environments"]);
   expect((await names(["--tools", "contract"])).slice(-2)).toEqual(["vm_network_info", "vm_reap_expired"]);
   expect((await names([])).slice(-2)).toEqual(["vm_open", "vm_call"]);
+});
+
+test("what a model that is talked to directly is offered as vm_run is a part of the server's vm_run", async () => {
+  const client = new RawClient(["--tools", "run"], env);
+  await client.initialize();
+  const { result } = await client.request("tools/list");
+  await client.end();
+  const [{ inputSchema }] = result!["tools"] as [{ inputSchema: { properties: Record<string, object>; required: string[] } }];
+  const shape = ({ description: _, ...rest }: { description?: string }) => rest;
+  expect(vmRunTool.parameters.required).toEqual(inputSchema.required);
+  for (const [name, property] of Object.entries(vmRunTool.parameters.properties)) expect(shape(property), name).toEqual(shape(inputSchema.properties[name]!));
 });
 
 test("wrong arguments: which, what was given, what is allowed, and what was meant", async () => {

@@ -13,6 +13,8 @@ import { collect, eventually, leftovers, processesWith, pyro, startPyro, type Py
 
 const environment = "debian:12";
 const home = process.env["HOME"]!;
+/** 200 take four minutes on two cores: for whoever changes what they are about. */
+const killRounds = Number(process.env["PYRO_KILL_ROUNDS"] ?? 60);
 /** A cache of its own with a copy of the environments of the other tests: what is done to templates here is nobody else's. */
 let cache: string;
 let templates: string;
@@ -171,8 +173,7 @@ const damages: [string, () => void][] = [
   ["device state gone", () => rmSync(file("device-state"))],
 ];
 test.each(damages)("damage that shows: %s; the template is made anew", async (_what, damage) => {
-  leaveNone();
-  await trace();
+  await leaveOne();
   damage();
   expect(await trace()).toContain("phase=template");
   expect(await trace()).not.toContain("phase=template");
@@ -184,8 +185,7 @@ const hidden: [string, () => void][] = [
   ["scratch disk", () => writeFileSync(file("scratch"), Buffer.alloc(65_536))],
 ];
 test.each(hidden)("damage that only the fork finds: %s; one boot instead, then a new template", async (_what, damage) => {
-  leaveNone();
-  await trace();
+  await leaveOne();
   damage();
   restamp();
   const fallback = await trace();
@@ -265,16 +265,16 @@ test("32 at once all answer", async () => {
   expect(new Set(results.map((each) => each.stdout.split(" ")[1])).size).toBe(32);
 });
 
-test("killed at any moment, 200 times: no wrong result, no orphan, and no template that later fails", { timeout: 1_800_000 }, async () => {
+test(`killed at any moment, ${killRounds} times: no wrong result, no orphan, and no template that later fails`, { timeout: 1_800_000 }, async () => {
   // Lanes side by side, each with a cache of its own, as what one does to its templates must not excuse another.
   const lanes = await Promise.all(Array.from({ length: 3 }, (_, index) => Lane.open(index)));
   let rounds = 0;
   const ends = await Promise.allSettled(lanes.map(async (lane) => {
     try {
-      while (rounds++ < 200) await lane.round();
+      while (rounds++ < killRounds) await lane.round();
       await lane.whole();
     } catch (error) {
-      rounds = 200; // the others stop, too
+      rounds = killRounds; // the others stop, too
       throw error;
     }
   }));
@@ -282,9 +282,9 @@ test("killed at any moment, 200 times: no wrong result, no orphan, and no templa
   const counts = { rounds: 0, maker: 0, makersQemu: 0, whileAnotherWaited: 0, pyro: 0, forksQemu: 0 };
   for (const lane of lanes) for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += lane.counts[key];
   console.log(`[vm tests] killed: ${JSON.stringify(counts)}`);
-  expect(counts.rounds).toBe(200);
-  expect(counts.maker + counts.makersQemu).toBeGreaterThan(66);
-  for (const count of Object.values(counts)) expect(count).toBeGreaterThan(3);
+  expect(counts.rounds).toBe(killRounds);
+  expect(counts.maker + counts.makersQemu).toBeGreaterThan(killRounds / 4);
+  for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0);
 });
 
 interface Run {
@@ -440,6 +440,12 @@ function copyCache(to: string, only?: string): void {
 function lcg(seed: number): () => number {
   let state = seed;
   return () => (state = (state * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
+}
+
+/** One that is whole: whatever was damaged before has been made anew. */
+async function leaveOne(): Promise<void> {
+  if (keys().length > 1) leaveNone();
+  if (keys().length === 0) await trace();
 }
 
 function leaveNone(): void {

@@ -1,6 +1,6 @@
 // One of the processes of a storm: calls of the SDK, asked for by lines of JSON on standard input, [verb, ...arguments]; each is answered by a line.
 import { createInterface } from "node:readline";
-import { Pyro } from "../../dist/index.js";
+import { Pyro, PyroError } from "../../dist/index.js";
 
 const pyro = new Pyro();
 const attached = async (vmId, command) => {
@@ -25,6 +25,8 @@ const verbs = {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const [verb, ...args] = JSON.parse(line);
-  const answer = await verbs[verb](...args).then((result) => ({ result }), (error) => ({ error: { code: error.code ?? error.name, message: error.message } }));
+  const answer = await verbs[verb](...args).then((result) => ({ result }), (error) => ({
+    error: error instanceof PyroError ? { code: error.code, message: error.message } : { code: "INTERNAL", message: error.stack },
+  }));
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

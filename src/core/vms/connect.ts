@@ -61,7 +61,7 @@ async function firstAnswer(found: FoundVm, vmId: string, { signal, answerMs = de
   const begin = Math.floor(Math.random() * ports.length); // everybody beginning with the same one would meet there
   const ask = async (index: number) => {
     if (index > 0) await sleep(index * nextPortMs, abort);
-    const channel = await connectChannel(await found.openPort(ports[(begin + index) % ports.length]!), { signal: abort });
+    const channel = await connectChannel(await found.openPort(ports[(begin + index) % ports.length]!, abort), { signal: abort });
     if (!over.signal.aborted) return channel;
     channel.close();
     throw cancelled(over.signal);
