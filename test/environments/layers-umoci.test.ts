@@ -1,10 +1,11 @@
 /** Layers merged here and by umoci, path by path. Run as root, as umoci makes files of all owners and types then. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, expect, test } from "vitest";
 import { runChild } from "../../src/base/child.js";
-import { mergeLayers } from "../../src/environments/layers.js";
+import { openLayer } from "../../src/environments/images/layer-tar.js";
+import { mergeLayers, type Layer } from "../../src/environments/layers.js";
 import { fsck, has, useDirectory } from "./erofs-check.js";
 import { readErofs } from "./erofs-reader.js";
 import { Layout } from "./image-maker.js";
@@ -33,6 +34,22 @@ test("500 sequences of layers give the tree that umoci gives", { timeout: 1_200_
   }
 });
 
+/** Any image in a layout directory: PYRO_TEST_IMAGE=DIRECTORY:TAG. */
+test.runIf(process.env["PYRO_TEST_IMAGE"])("a real image gives the tree that umoci gives", { timeout: 600_000 }, async ({ skip }) => {
+  skip(!ready, "not root, or umoci or python3 is not installed");
+  const [layout = "", tag = ""] = process.env["PYRO_TEST_IMAGE"]!.split(":");
+  const blob = async (digest: string) => readFile(join(layout, "blobs/sha256", digest.slice(7)));
+  const { manifests } = JSON.parse(await readFile(join(layout, "index.json"), "utf8")) as { manifests: { digest: string; annotations: Record<string, string> }[] };
+  const manifest = JSON.parse((await blob(manifests.find((each) => each.annotations["org.opencontainers.image.ref.name"] === tag)!.digest)).toString()) as { config: { digest: string }; layers: { digest: string; size: number }[] };
+  const { rootfs } = JSON.parse((await blob(manifest.config.digest)).toString()) as { rootfs: { diff_ids: string[] } };
+  const layers = manifest.layers.map(({ digest, size }, index) => ({ name: digest, open: () => openLayer({ digest, path: join(layout, "blobs/sha256", digest.slice(7)), sizeBytes: size, diffId: rootfs.diff_ids[index]! }) }));
+  const described = await runChild("python3", [fileURLToPath(new URL("umoci-describe.py", import.meta.url)), layout, tag], { timeoutMs: 300_000, maxOutputBytes: 256 << 20 });
+  const [theirs] = JSON.parse(described.stdout.toString()) as [Facts];
+  const ours = await describe(1, layers);
+  console.warn(`${Object.keys(theirs).length} paths of ${layout}:${tag} compared`);
+  expect(withoutNow(ours, theirs)).toEqual(withoutNow(theirs, theirs));
+});
+
 const batch = 50;
 
 type Facts = Record<string, Record<string, unknown>>;
@@ -48,9 +65,9 @@ async function unpack(sequences: readonly Buffer[][]): Promise<(Facts | string)[
 }
 
 /** The same facts of the image that is made here. */
-async function describe(seed: number, layers: readonly Buffer[]): Promise<Facts> {
+async function describe(seed: number, layers: readonly (Buffer | Layer)[]): Promise<Facts> {
   const path = directory.newName();
-  await mergeLayers(layers.map((tar, index) => ({ name: `${index}`, open: () => stream(tar) })), path);
+  await mergeLayers(layers.map((each, index) => (Buffer.isBuffer(each) ? { name: `${index}`, open: () => stream(each) } : each)), path);
   if (seed % 25 === 0) await fsck(path);
   const firstName = new Map<number, string>();
   const facts = [...readErofs(path)].map(([name, { content: _content, links, nid, mode, size, sha256, ...each }]) => {
