@@ -3,8 +3,8 @@ import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { findProgram } from "../../src/base/child.js";
-import { inspectEnvironment, listEnvironments, openEnvironment, pullEnvironment, type PullProgress } from "../../src/environments/index.js";
+import { findProgram, runChild } from "../../src/base/child.js";
+import { holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
 import { readErofs } from "./erofs-reader.js";
 import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
 import { Layout, mediaTypes, sha256 } from "./image-maker.js";
@@ -342,3 +342,49 @@ async function logIn(host: string, auth: string): Promise<void> {
   await mkdir(join(temporary.path(), "docker"), { recursive: true });
   await writeFile(join(temporary.path(), "docker/config.json"), JSON.stringify({ auths: { [host]: { auth: Buffer.from(auth).toString("base64") } } }));
 }
+
+describe("what is kept of images", () => {
+  test("goes with the last environment that is made of it", async () => {
+    const blobs = async () => (await readdir(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256"))).length;
+    await pullEnvironment(image(":one"));
+    await pullEnvironment(image(":two"));
+    expect(await blobs()).toBe(4); // two configurations, two layers
+    expect((await pruneEnvironments()).removed.filter((each) => !each.startsWith("kernel"))).toEqual([]);
+    const { removed } = await removeEnvironment(image(":two"));
+    expect(removed).toEqual([expect.stringMatching(/^environment sha256:/), "content of images"]);
+    expect(await blobs()).toBe(2);
+    expect(await names(image(":one"))).toEqual(["", "etc", "etc/hostname", "gone", "noise"]);
+    await expect(removeEnvironment(image(":two"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test("stays while a VM runs from it, however it is asked for", async () => {
+    await pullEnvironment(image(":one"));
+    const held = await holdEnvironment((await openEnvironment(image(":one")))!);
+    try {
+      await expect(removeEnvironment(image(":one"))).rejects.toMatchObject({ code: "INVALID_STATE" });
+      expect((await pruneEnvironments({ olderThanSeconds: 0, maxMib: 0 })).removed).toEqual([]);
+    } finally {
+      await held.release();
+    }
+    expect((await pruneEnvironments({ maxMib: 1000, olderThanSeconds: 3600 })).removed).toEqual([]);
+    expect((await pruneEnvironments({ maxMib: 0 })).removed).toEqual([expect.stringMatching(/^environment/), expect.stringMatching(/^kernel/), "content of images"]);
+    await nothingInstalled();
+  });
+
+  test("an image under a name of the user's own, from a layout and from an archive", async () => {
+    await pullEnvironment("team/ci", { source: `${layout.path}:two` });
+    expect(await names("team/ci")).toEqual(["", "etc", "etc/hostname", "noise"]);
+    expect(front.asked).toEqual([]);
+    await pullEnvironment("team/ci"); // which knows where from
+    const archived = join(temporary.path(), "saved.tar");
+    const { code, stderr } = await runChild("skopeo", ["copy", "--quiet", "--insecure-policy", `oci:${layout.path}:two`, `docker-archive:${archived}:team/ci:saved`]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    await pullEnvironment(`${archived}:team/ci:saved`);
+    expect(await names(`${archived}:team/ci:saved`)).toEqual(["", "etc", "etc/hostname", "noise"]);
+    await expect(pullEnvironment(layout.path)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("has 3 images") });
+    await expect(pullEnvironment(`${layout.path}:nine`)).rejects.toMatchObject({ code: "NOT_FOUND", hint: expect.stringContaining("two") });
+    await expect(pullEnvironment(temporary.path())).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("no OCI layout") });
+    await expect(pullEnvironment(join(temporary.path(), "nothing"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+});

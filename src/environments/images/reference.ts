@@ -57,15 +57,16 @@ export async function parseImageName(name: string): Promise<ImageReference> {
   return parseReference(name, fail);
 }
 
-/** What is at the whole path comes first: a colon may be part of it. */
+/** Colons may be part of the path as well as of the image's name (`saved.tar:team/ci:1`): the longest path that is there is it. */
 async function parsePath(name: string, fail: (what: string) => PyroError): Promise<FileReference> {
-  const colon = name.lastIndexOf(":");
-  if (colon > name.lastIndexOf("/") && !(await isThere(name))) {
-    const tag = name.slice(colon + 1);
-    if (!/^[A-Za-z0-9_][A-Za-z0-9_.:/+-]{0,127}$/.test(tag)) throw fail("what stands behind the last colon is no image's name");
-    return { kind: "file", path: resolve(name.slice(0, colon)), tag };
-  }
-  return { kind: "file", path: resolve(name) };
+  const last = name.lastIndexOf(":");
+  let colon = name.length;
+  while (colon !== -1 && !(await isThere(name.slice(0, colon)))) colon = name.lastIndexOf(":", colon - 1);
+  if (colon === -1) colon = last > name.lastIndexOf("/") ? last : name.length;
+  if (colon === name.length) return { kind: "file", path: resolve(name) };
+  const tag = name.slice(colon + 1);
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.:/+-]{0,127}$/.test(tag)) throw fail("what stands behind the path and a colon is no image's name");
+  return { kind: "file", path: resolve(name.slice(0, colon)), tag };
 }
 
 async function isThere(path: string): Promise<boolean> {
