@@ -37,8 +37,14 @@ export function readArguments<Schema extends z.ZodObject>(tool: string, schema: 
   const { success, data, error } = schema.safeParse(given ?? {});
   if (success) return data;
   const known = Object.keys(schema.shape);
-  const complaints = error.issues.slice(0, 8).map((issue) => (issue.code === "unrecognized_keys" ? unknownNames(issue.keys, issue.path, known) : `${issue.path.map(String).join(".") || "The arguments"} ${issue.message}`));
-  throw new PyroError("INVALID_ARGUMENT", complaints.join(" "), { hint: `${tool} takes ${known.join(", ")}.` });
+  const complaints = error.issues.slice(0, 8).map((issue) => complaint(issue, known));
+  throw new PyroError("INVALID_ARGUMENT", [...new Set(complaints)].join(" "), { hint: `${tool} takes ${known.join(", ")}.` });
+}
+
+function complaint(issue: z.core.$ZodIssue, known: readonly string[]): string {
+  if (issue.code === "unrecognized_keys") return unknownNames(issue.keys, issue.path, known);
+  if (issue.code === "invalid_key") return `${issue.path.slice(0, -1).map(String).join(".")} has ${show(issue.path.at(-1))}; each name in it ${issue.issues[0]!.message}`;
+  return `${issue.path.map(String).join(".") || "The arguments"} ${issue.message}`;
 }
 
 /** What finishes the sentence that begins with an argument's name. */

@@ -13,12 +13,14 @@ const maxReturned = 32;
 /** For a file that never ends, or whose reading hangs. */
 const readDeadlineMs = 30_000;
 
-const path = z.string().regex(/^\/[^\0]{0,4094}$/, { error: is("an absolute path in the guest") });
+const form = /^\/[^\0]{0,4094}$/;
+const path = z.string().regex(form, { error: is("an absolute path in the guest") });
+const name = z.string().regex(form, { error: "is an absolute path in the guest." });
 const contentError = is('the content as text, or {"base64": "..."}');
 
 export const fileArguments = {
   files: z
-    .record(path, z.union([z.string(), z.strictObject({ base64: z.base64({ error: contentError }) })], { error: contentError }), { error: is("an object of absolute paths and contents") })
+    .record(name, z.union([z.string(), z.strictObject({ base64: z.base64({ error: contentError }) })], { error: contentError }), { error: is("an object of absolute paths and contents") })
     .optional()
     .describe(`Files to write before the command runs: absolute path to content, as text or as {"base64": "..."}. Directories are made. At most ${maxFiles} files and ${maxFilesBytes >> 20} MiB in all.`),
   return_paths: z

@@ -7,7 +7,7 @@ import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { createServerWith, type CreateServerOptions } from "./server.js";
 import { Sessions } from "./sessions.js";
 import { createShared } from "./shared.js";
-import { makeToken, readToken, showsToken } from "./token.js";
+import { keepToken, makeToken, readToken, showsToken } from "./token.js";
 
 const path = "/mcp";
 const maxBodyBytes = 8 << 20;
@@ -37,9 +37,10 @@ export interface ServeHttpOptions extends CreateServerOptions {
 }
 
 /** Resolves when `signal` has ended it. Throws INVALID_ARGUMENT, DENIED. */
-export function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
+export async function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
   const shared = createShared(maxVms === undefined ? {} : { maxVms });
-  return serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
+  await serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
+  await shared.tidied();
 }
 
 /** The same for servers that are made elsewhere. */
@@ -50,8 +51,7 @@ export async function serveEach(create: () => McpServer, options: Omit<ServeHttp
       hint: "Listen on 127.0.0.1, and reach it through an SSH tunnel or a proxy with TLS; or say --allow-remote NAME, with the name or address by which clients call this host.",
     });
   }
-  const made = tokenFile === undefined ? await makeToken() : undefined;
-  const token = made?.token ?? (await readToken(tokenFile!));
+  const token = tokenFile === undefined ? makeToken() : await readToken(tokenFile);
   const sessions = new Sessions(create, maxSessions);
   const modern = createMcpHandler(create, { legacy: "reject", maxRequestBodySize: maxBodyBytes, maxSubscriptions: maxSessions, onerror: onError });
   const route = async (request: Request) => ((await isLegacyRequest(request, undefined, { maxRequestBodySize: maxBodyBytes })) ? sessions.handle(request) : modern.fetch(request));
@@ -68,7 +68,14 @@ export async function serveEach(create: () => McpServer, options: Omit<ServeHttp
   });
   server.maxConnections = maxConnections;
   const { address, family, port: bound } = await listen(server, host, port);
-  onListening({ url: `http://${family === "IPv6" ? `[${address}]` : address}:${bound}${path}`, tokenPath: made?.path ?? tokenFile!, ...(made && { token }) });
+  try {
+    // Not before: a server that can't listen must not take the file away from the one that does.
+    const tokenPath = tokenFile ?? (await keepToken(token));
+    onListening({ url: `http://${family === "IPv6" ? `[${address}]` : address}:${bound}${path}`, tokenPath, ...(tokenFile === undefined && { token }) });
+  } catch (error) {
+    server.close();
+    throw error;
+  }
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   server.close();
   await Promise.all([modern.close(), sessions.close()]);

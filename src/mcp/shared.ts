@@ -1,7 +1,11 @@
 /** What all servers of one process have in common: over HTTP there is a server for each request. */
+import { sleep } from "../base/deadline.js";
 import { reapExpired, SharedVms } from "../core/index.js";
 import { KeptResults } from "./kept-results.js";
 import { Slots } from "./slots.js";
+
+/** For calls to put away what they began, when all ends. Milliseconds. */
+const puttingAwayMs = 3000;
 
 export interface Shared {
   readonly results: KeptResults;
@@ -9,11 +13,16 @@ export interface Shared {
   readonly vms: SharedVms;
   /** VMs that expired or lost their owner are cleared away beside the first call that makes one; starting a server does nothing of the kind. */
   clearAway(): void;
+  /** `work` puts away what it began if it is aborted: this process does not end before, if that takes no longer than a moment. */
+  tidily<T>(work: Promise<T>): Promise<T>;
+  /** Resolves when such work is over, or the moment is. Called when all that is under way has been aborted. */
+  tidied(): Promise<void>;
 }
 
 /** `maxVms` is how many VMs the tools of this process start or run commands in at the same time. */
 export function createShared({ maxVms = 16 }: { maxVms?: number } = {}): Shared {
   let cleared = false;
+  const tidy = new Set<Promise<unknown>>();
   return {
     results: new KeptResults(),
     slots: new Slots(maxVms),
@@ -22,6 +31,15 @@ export function createShared({ maxVms = 16 }: { maxVms?: number } = {}): Shared 
       if (cleared) return;
       cleared = true;
       reapExpired().catch(() => {}); // the next one will
+    },
+    tidily: (work) => {
+      tidy.add(work);
+      return work.finally(() => tidy.delete(work));
+    },
+    tidied: async () => {
+      const enough = new AbortController();
+      await Promise.race([Promise.allSettled(tidy), sleep(puttingAwayMs, enough.signal).catch(() => {})]);
+      enough.abort();
     },
   };
 }

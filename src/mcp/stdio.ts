@@ -1,5 +1,5 @@
 /** One client, over a pair of streams: its end is ours. */
-import type { Readable, Writable } from "node:stream";
+import { PassThrough, type Readable, type Writable } from "node:stream";
 import { isJSONRPCErrorResponse, isJSONRPCRequest, isJSONRPCResultResponse, type JSONRPCMessage, type MessageExtraInfo, type Transport } from "@modelcontextprotocol/server";
 import { serveStdio as serve, StdioServerTransport } from "@modelcontextprotocol/server/stdio";
 import { createServerWith, type CreateServerOptions } from "./server.js";
@@ -11,6 +11,10 @@ const maxMessageBytes = 8 << 20;
 const maxUnreadBytes = 1 << 20;
 /** Requests without an answer yet; no more are read until there are fewer. */
 const maxUnanswered = 512;
+/** Of those that may be open for as long as the connection: what is asked besides them is still read. */
+const maxSubscriptions = 64;
+/** Bytes that the client may send ahead of what is read; so its end is seen although nothing more is read from it. */
+const maxAheadBytes = 1 << 20;
 
 export interface ServeStdioOptions extends CreateServerOptions {
   input: Readable;
@@ -23,15 +27,16 @@ export interface ServeStdioOptions extends CreateServerOptions {
   onError?: (error: Error) => void;
 }
 
-/** Resolves when the connection is over, whoever ended it. What was under way is aborted then, and ends with this process if it did not before. */
+/** Resolves when the connection is over, whoever ended it. What was under way is aborted then, and its VMs end with this process if they did not before. */
 export async function serveStdio({ input, output, signal, maxVms, onError, ...options }: ServeStdioOptions): Promise<void> {
   const shared = createShared(maxVms === undefined ? {} : { maxVms });
   const transport = new PacedTransport(input, output);
-  const handle = serve(() => createServerWith(options, shared), { transport, ...(onError && { onerror: onError }) });
+  const handle = serve(() => createServerWith(options, shared), { transport, maxSubscriptions, ...(onError && { onerror: onError }) });
   const end = () => void handle.close();
   signal?.addEventListener("abort", end, { once: true });
   if (signal?.aborted) end();
   await transport.ended;
+  await shared.tidied();
   signal?.removeEventListener("abort", end);
 }
 
@@ -42,15 +47,19 @@ class PacedTransport implements Transport {
   onmessage?: <T extends JSONRPCMessage>(message: T, extra?: MessageExtraInfo) => void;
   readonly ended: Promise<void>;
   readonly #inner: StdioServerTransport;
-  readonly #input: Readable;
+  readonly #input = new PassThrough({ highWaterMark: maxAheadBytes });
   readonly #output: Writable;
   readonly #unanswered = new Set<string | number>();
   #isOver = false;
 
   constructor(input: Readable, output: Writable) {
-    this.#input = input;
-    this.#output = output;
-    this.#inner = new StdioServerTransport(input, output, { maxBufferSize: maxMessageBytes });
+    this.#output = output.setMaxListeners(0); // each answer that waits there has some
+    input.on("error", (error) => this.#input.destroy(error));
+    input.on("close", () => this.#input.end()); // also where it was no proper end
+    input.on("end", () => {
+      if (this.#input.isPaused()) void this.close(); // it won't read what it was not told yet
+    });
+    this.#inner = new StdioServerTransport(input.pipe(this.#input), output, { maxBufferSize: maxMessageBytes });
     const inner: Transport = this.#inner;
     this.ended = new Promise((resolve) => {
       Object.assign(inner, {

@@ -7,12 +7,16 @@ import { makeDirectory } from "../base/directory.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { stateDirectory } from "../base/paths.js";
 
-/** A token of our own, new for each server, and the file that holds it for this user alone. */
-export async function makeToken(): Promise<{ token: string; path: string }> {
-  const token = randomBytes(32).toString("base64url");
+/** New for each server. */
+export function makeToken(): string {
+  return randomBytes(32).toString("base64url");
+}
+
+/** Puts a token of our own into a file for this user alone; its path. */
+export async function keepToken(token: string): Promise<string> {
   const path = join(await makeDirectory(stateDirectory()), "mcp-token");
   await writeAtomic(path, `${token}\n`, 0o600);
-  return { token, path };
+  return path;
 }
 
 /** One that the user made. Throws INVALID_ARGUMENT for one that others can read, or that is too short to be a secret. */

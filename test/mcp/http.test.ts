@@ -123,6 +123,7 @@ test("what it refuses to do", () => {
   expect(pyro("--http", "nonsense").stderr).toContain("It is ADDRESS:PORT, as 127.0.0.1:0 or [::1]:8080.");
   expect(pyro("--http", "127.0.0.1:99999")).toMatchObject({ status: 2 });
   expect(pyro("--http", new URL(server.url).host).stderr).toContain("something else listens there");
+  expect(readFileSync(join(home, ".local/state/pyro-mcp/mcp-token"), "utf8")).toBe(`${server.token}\n`); // of the one that listens
   expect(pyro("--tools", "some").stderr).toContain("Allowed choices are run, contract, all.");
   const token = join(home, "token");
   writeFileSync(token, "0123456789abcdef\n");

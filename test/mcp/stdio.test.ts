@@ -44,7 +44,7 @@ test("what a model that is talked to directly is offered as vm_run is a part of 
   const { result } = await client.request("tools/list");
   await client.end();
   const [{ inputSchema }] = result!["tools"] as [{ inputSchema: { properties: Record<string, object>; required: string[] } }];
-  const shape = ({ description: _, ...rest }: { description?: string }) => rest;
+  const shape = ({ description: _description, ...rest }: { description?: string }) => rest;
   expect(vmRunTool.parameters.required).toEqual(inputSchema.required);
   for (const [name, property] of Object.entries(vmRunTool.parameters.properties)) expect(shape(property), name).toEqual(shape(inputSchema.properties[name]!));
 });
@@ -67,7 +67,8 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
   );
   expect((await wrong("vm_run", { enviroment: "debian:12", environment: "debian:12", command: "true" })).message).toBe('There is no argument "enviroment". Did you mean environment?');
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", timeout_seconds: "30" })).message).toBe('timeout_seconds is "30"; it is a whole number from 1 to 86400.');
-  expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "a.txt": "x" } })).message).toContain("absolute path");
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "a.txt": "x" } })).message).toBe('files has "a.txt"; each name in it is an absolute path in the guest.');
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", ttl_seconds: 1e99 })).message).toBe("ttl_seconds is 1e+99; it is a whole number from 1 to 604800.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "/a": "x".repeat(4_194_305) } })).message).toBe("files has 4194305 bytes; at most 4194304 are possible.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", network: true })).code).toBe("UNSUPPORTED");
   expect(await wrong("vm_run", { environment: "debain:12", command: "true" })).toEqual({ code: "NOT_FOUND", message: 'There is no environment "debain:12".', hint: "Did you mean debian:12? Available are debian:12, debian:12-base, debian:12-build." });
@@ -127,6 +128,26 @@ test("a client that never reads stops being read", async () => {
   await new Promise((resolve) => setTimeout(resolve, 3000));
   expect(peakKb(client)).toBeLessThan(300_000);
   client.child.kill("SIGKILL");
+});
+
+test("the end of a client that never reads is seen", async () => {
+  const client = new RawClient([], env);
+  await client.initialize();
+  client.child.stdout!.pause();
+  for (let index = 0; index < 1000; index++) client.write(JSON.stringify({ jsonrpc: "2.0", id: `s${index}`, method: "tools/list", params: {} }));
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  expect(await client.end()).toBe(0);
+  expect(client.stderr).toBe(""); // no warning of too many listeners
+});
+
+test("subscriptions that stay open leave room for everything else", async () => {
+  const _meta = { "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": { name: "test", version: "1" }, "io.modelcontextprotocol/clientCapabilities": {} };
+  const client = new RawClient([], env);
+  const listens = Array.from({ length: 600 }, () => client.request("subscriptions/listen", { _meta, notifications: {} }));
+  expect((await client.request("tools/list", { _meta })).error).toBeUndefined();
+  expect((await listens[599]!).error).toMatchObject({ message: "Subscription limit reached" });
+  expect(client.notifications).toHaveLength(64);
+  expect(await client.end()).toBe(0);
 });
 
 test("standard output is the protocol's, whatever a package prints", async () => {

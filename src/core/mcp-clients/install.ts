@@ -1,5 +1,5 @@
 /** Putting pyro's MCP server into a client's configuration and taking it out: first what would change, then, if somebody agrees, the change. */
-import { existsSync } from "node:fs";
+import { existsSync, lstatSync } from "node:fs";
 import { PyroError } from "../../base/error.js";
 import { stringify } from "smol-toml";
 import { configFile, configFiles, findClient, type Scope, type Client } from "./clients.js";
@@ -60,8 +60,9 @@ export async function planUninstall(target: Target): Promise<ConfigChange> {
     if (before === undefined || old === undefined) return { action: "none", ...facts, after: before };
     if (undo === undefined && !isPyros(old)) throw notOurs(client, file, name);
     const exact = undo === undefined ? undefined : undone(before, undo);
-    if (exact === "" && undo!.created) return { action: "remove", ...facts, after: undefined };
-    if (exact !== undefined && tries(() => isWithoutServer(client, before, exact, name))) return { action: "remove", ...facts, after: exact };
+    const made = exact === "" && undo!.created;
+    if (made && !lstatSync(file).isSymbolicLink()) return { action: "remove", ...facts, after: undefined };
+    if (!made && exact !== undefined && tries(() => isWithoutServer(client, before, exact, name))) return { action: "remove", ...facts, after: exact };
     return { action: "remove", ...facts, after: withoutServer(client, before, name) };
   });
 }

@@ -8,7 +8,12 @@ const kinds = { comma: 5, lineComment: 12, blockComment: 13, lineBreak: 14, blan
 /** Throws UnreadableText. */
 export function parseJson(text: string): Record<string, unknown> {
   if (text.trim() === "") return {};
-  return getNodeValue(treeOf(text)) as Record<string, unknown>;
+  try {
+    return getNodeValue(treeOf(text)) as Record<string, unknown>;
+  } catch (error) {
+    if (error instanceof RangeError) throw new UnreadableText("nested too deeply"); // the parser's stack
+    throw error;
+  }
 }
 
 /** `text` with `value` at `path`, whose last key is new there. Objects on the way that are missing are made. */

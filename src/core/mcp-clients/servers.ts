@@ -71,8 +71,18 @@ function containerOf(client: Client, config: Table): readonly string[] {
 }
 
 function checked(client: Client, text: string, wanted: Table): string {
-  if (!isDeepStrictEqual(plain(formats[client.format].parse(text)), plain(wanted))) throw new UnreadableText("written in a way that pyro can't change safely (a key that is there twice?)");
+  if (!reads(client, text, wanted)) throw new UnreadableText("written in a way that pyro can't change safely (a key that is there twice?)");
   return text;
+}
+
+/** What a parser complains of here is our text, not the user's. */
+function reads(client: Client, text: string, wanted: Table): boolean {
+  try {
+    return isDeepStrictEqual(plain(formats[client.format].parse(text)), plain(wanted));
+  } catch (error) {
+    if (error instanceof UnreadableText) return false;
+    throw error;
+  }
 }
 
 function set(config: Table, path: readonly string[], value: Table): Table {

@@ -1,7 +1,9 @@
 import * as z from "zod";
+import { checkSignal } from "../../base/deadline.js";
 import { createVm, deleteVm, startVm } from "../../core/index.js";
 import { vmShape } from "../shapes.js";
-import { defineTool } from "../tool.js";
+import type { Progress } from "../progress.js";
+import { defineTool, type Outcome } from "../tool.js";
 import { vmOutcome } from "../vm-outcome.js";
 import { createArguments, createRequest } from "./vm-create.js";
 
@@ -17,15 +19,19 @@ export const vmOpen = defineTool({
     return shared.slots.use(
       signal,
       () => progress.say("waiting for other calls of this server"),
-      async () => {
-        const { vmId } = await createVm(createRequest(args), { signal });
-        try {
-          return vmOutcome(await startVm(vmId, { signal, onPhase: progress.phase }));
-        } catch (error) {
-          await deleteVm(vmId); // its id was told to nobody
-          throw error;
-        }
-      },
+      () => shared.tidily(open(args, signal, progress)),
     );
   },
 });
+
+async function open(args: Parameters<typeof createRequest>[0], signal: AbortSignal, progress: Progress): Promise<Outcome> {
+  const { vmId } = await createVm(createRequest(args), { signal });
+  try {
+    const vm = await startVm(vmId, { signal, onPhase: progress.phase });
+    checkSignal(signal);
+    return vmOutcome(vm);
+  } catch (error) {
+    await deleteVm(vmId).catch(() => {}); // its id was told to nobody; if this fails, its time to live ends it
+    throw error;
+  }
+}

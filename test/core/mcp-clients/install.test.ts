@@ -278,18 +278,35 @@ test("a link stays a link, with its target's mode", async () => {
   expect(readdirSync(join(home, "dotfiles"))).toEqual(["cursor.json"]);
 });
 
+test("what was made by us and made a link since is no longer ours to remove", async () => {
+  await install("cursor");
+  const file = join(home, ".cursor/mcp.json");
+  const target = write("dotfiles/cursor.json", read(".cursor/mcp.json"));
+  rmSync(file);
+  symlinkSync(target, file);
+  expect(await uninstall("cursor")).toBe("remove");
+  expect(lstatSync(file).isSymbolicLink()).toBe(true);
+  expect(JSON.parse(readFileSync(target, "utf8"))).toEqual({ mcpServers: {} });
+});
+
 test.each([
   ["claude-code", '{ "a": 1', /is not JSON: CloseBraceExpected at line 1, column 9/],
   ["claude-code", "[]", /is JSON, but no object/],
   ["claude-code", '{ "mcpServers": [] }', /"mcpServers" in it is no object/],
   ["vscode", '{ "servers": { "a": {} }, "servers": { "b": {} } }', /can't change safely/],
   ["codex", "[mcp_servers", /is not TOML: .* at line 1, column/],
-  ["codex", 'mcp_servers = { other = { command = "x" } }\n', /not TOML|can't change/],
+  ["codex", 'mcp_servers = { other = { command = "x" } }\n', /: it is written in a way that pyro can't change safely/],
   ["codex", 'mcp_servers.pyro = { command = "pyro", args = ["mcp", "serve"] }\n', /\[mcp_servers\.pyro\] in it is written in a way that pyro can't change/],
 ])("%s: %s is left as it is", async (client, text, message) => {
   const file = write(files[client]!, text);
   await expect(install(client)).rejects.toMatchObject({ code: "UNSUPPORTED", message: expect.stringMatching(message) as string, hint: expect.stringContaining("print-config") as string });
   expect(readFileSync(file, "utf8")).toBe(text);
+});
+
+test("a text that is nested deeper than a parser goes is left as it is, and does not keep anybody from asking what is there", async () => {
+  write(".cursor/mcp.json", `{ "deep": ${"[".repeat(20_000)}${"]".repeat(20_000)} }`);
+  await expect(install("cursor")).rejects.toMatchObject({ code: "UNSUPPORTED", message: expect.stringContaining("it is nested too deeply.") as string });
+  expect(await installedEntries(project)).toEqual([]);
 });
 
 test("what is no text, read-only, a link to nothing, or no file is left as it is", async () => {
