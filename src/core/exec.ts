@@ -5,6 +5,7 @@ import { PyroError } from "../base/error.js";
 import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { RunningVm } from "../vmm/index.js";
+import { killGraceMs } from "./break-off.js";
 import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
 import { checkLimit, limits } from "./limits.js";
@@ -101,9 +102,6 @@ export interface ExecResult {
   bootMs: number;
 }
 
-/** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
-const killGraceMs = 3000;
-
 /** What the time-out of a command is where none is given: somebody who sits at a terminal is not to be cut off by a default; the VM's time to live does it. */
 export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: number | undefined; terminal?: CommandTerminal | undefined }): number {
   return checkLimit("timeoutSeconds", timeoutSeconds ?? (terminal && limits.timeoutSeconds.max));
@@ -111,6 +109,8 @@ export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: numbe
 
 export async function execInVm(vm: Runner, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   checkCommand(request.command);
+  checkLimit("timeoutSeconds", request.timeoutSeconds);
+  checkLimit("captureBytes", request.captureBytes);
   const { terminal } = request;
   let guest: RunningCommand | undefined;
   let result: ExecResult | undefined;
