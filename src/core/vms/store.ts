@@ -159,6 +159,7 @@ async function endOf(record: VmRecord, directory: string, now: HostTime): Promis
 }
 
 export async function notFound(vmId: string): Promise<PyroError> {
+  if (typeof vmId !== "string") return new PyroError("INVALID_ARGUMENT", "A VM's id is a string."); // as it may be in JavaScript
   const near = nearest(vmId, (await listVmIds().catch(() => [])).filter((each) => each !== vmId));
   return new PyroError("NOT_FOUND", `There is no VM ${JSON.stringify(vmId.slice(0, 100))}; if there was one, its time to live is over, it ran its one command, or it was deleted.`, {
     hint: near.length > 0 ? `Did you mean ${near.join(" or ")}?` : "`pyro vm list` shows those that are there.",
