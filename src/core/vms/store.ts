@@ -118,7 +118,7 @@ export async function makeVmsDirectory(): Promise<string> {
 
 /** The record first: what is left of an interrupted removal is known for what it is. The caller holds the lock. */
 export async function removeVm(vmId: string): Promise<void> {
-  await rm(join(places.vm(vmId), "vm.json"), { force: true }).catch((error: unknown) => {
+  await rm(join(places.vm(vmId), "vm.json"), { recursive: true, force: true }).catch((error: unknown) => {
     if (systemCode(error) !== "ENOTDIR") throw error; // no directory, and so no VM
   });
   await rm(places.vm(vmId), { recursive: true, force: true });

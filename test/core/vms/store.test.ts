@@ -215,6 +215,7 @@ describe("reap", () => {
       writeFileSync(join(vms, name, "scratch"), "x");
     }
     writeFileSync(join(vms, "vm-file0000"), "a file");
+    mkdirSync(join(vms, "vm-dir00000", "vm.json", "x"), { recursive: true });
     mkdirSync(join(vms, "vm-toolong000"));
     mkdirSync(join(vms, "lost+found"));
     writeFileSync(join(vms, "README"), "");
