@@ -225,6 +225,9 @@ export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
   if (exit.reason === "guest") {
     return new PyroError("GUEST_LOST", "The guest powered itself off or crashed while the command ran.", { hint: `The end of its console:\n${vm.vm.console()}`, cause: error });
   }
+  if (exit.reason === "killed") {
+    return new PyroError("GUEST_LOST", "The VM was stopped, deleted or killed by somebody else while the command ran.", { cause: error });
+  }
   return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
 }
 
