@@ -40,6 +40,16 @@ export const settings = {
   noColor: () => read("NO_COLOR") !== undefined,
   /** The user's proxies, `http_proxy` and its like, for programs that fetch. They may hold a password. */
   proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
+  /** `PYRO_PLAIN_HTTP_REGISTRIES`: registries that are asked without TLS, `HOST:PORT` with commas between them. */
+  plainHttpRegistries: () => (read("PYRO_PLAIN_HTTP_REGISTRIES") ?? "").split(",").map((each) => each.trim().toLowerCase()).filter((each) => each !== ""),
+  /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
+  registryCa: () => read("PYRO_REGISTRY_CA"),
+  /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it. */
+  systemCertificates: () => read("SSL_CERT_FILE") ?? "/etc/ssl/certs/ca-certificates.crt",
+  /** `DOCKER_CONFIG`: the directory with Docker's config.json, which has the passwords of registries. */
+  dockerConfigDirectory: () => read("DOCKER_CONFIG"),
+  /** What a program that keeps passwords may need to reach the user's key ring. */
+  keyRing: () => readAll(["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "PASSWORD_STORE_DIR", "AWS_PROFILE", "AWS_REGION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"]),
   /** `TERM`: what kind of terminal ours is; undefined for a name that is none of terminfo's. */
   terminalType(): string | undefined {
     const value = read("TERM");

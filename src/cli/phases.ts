@@ -1,3 +1,4 @@
+import { toJson } from "../base/json.js";
 import type { Phase, PullProgress } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
@@ -12,7 +13,7 @@ let lastMessage = "";
  * each other, elsewhere they are not shown.
  */
 export function pullLine(output: Output, verb: Verb, progress: PullProgress): void {
-  const { phase, environment, message, doneBytes, totalBytes } = progress;
+  const { phase, environment, message, doneBytes, totalBytes, layer } = progress;
   const amount = doneBytes === undefined ? "" : totalBytes === undefined ? formatBytes(doneBytes) : `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
   const head = `[${verb}] phase=${phase} environment=${environment}`;
   if (phase !== lastPhase || (message ?? "") !== lastMessage) {
@@ -20,7 +21,13 @@ export function pullLine(output: Output, verb: Verb, progress: PullProgress): vo
     lastMessage = message ?? "";
     output.line(message === undefined ? head : `${head} message=${JSON.stringify(message)}`);
   }
+  if (layer !== undefined && layer.doneBytes === layer.totalBytes) output.line(`${head} layer=${layer.digest} size=${JSON.stringify(formatBytes(layer.totalBytes))}`);
   if (amount !== "") output.status(`${head} ${amount}`);
+}
+
+/** The same event for a program: one line of JSON on standard error. */
+export function pullJson(output: Output, progress: PullProgress): void {
+  output.line(JSON.stringify(toJson(progress)));
 }
 
 /** Shows what whoever asked for a VM has to know because there is none; also to those who want no lines of ours. */

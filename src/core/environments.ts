@@ -2,7 +2,7 @@
 import { PyroError, toPyroError } from "../base/error.js";
 import { log } from "../base/log.js";
 import { settings } from "../base/settings.js";
-import { pruneEnvironments as pruneStore, pullEnvironment as pull, type Environment, type PruneOptions, type PruneResult, type PullOptions } from "../environments/index.js";
+import { pruneEnvironments as pruneStore, removeEnvironment as removeFromStore, pullEnvironment as pull, type Environment, type PruneOptions, type PruneResult, type PullOptions } from "../environments/index.js";
 import { checkLimit, limits } from "./limits.js";
 import { withPrepared, type Phase } from "./start.js";
 import { pruneTemplates, warmTemplate } from "./template.js";
@@ -64,6 +64,13 @@ export async function warmEnvironment(request: WarmRequest, options: { signal?: 
 /** Removes environments that are no longer used and templates that nothing can be forked from any more; never what a VM uses. */
 export async function pruneEnvironments(options: PruneOptions = {}): Promise<PruneResult> {
   const environments = await pruneStore(options);
+  const templates = await pruneTemplates();
+  return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
+}
+
+/** Removes one environment by its name, and the templates that were frozen from it. Throws NOT_FOUND, INVALID_STATE while a VM runs from it. */
+export async function removeEnvironment(name: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib"> = {}): Promise<PruneResult> {
+  const environments = await removeFromStore(name, options);
   const templates = await pruneTemplates();
   return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
 }

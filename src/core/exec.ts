@@ -4,15 +4,17 @@ import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
+import type { ImageConfig } from "../environments/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
+import { inImage } from "./image-config.js";
 import { checkLimit, limits } from "./limits.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
 /** A VM whose guest answers, whoever started it. */
-export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs"> & { vm: Pick<RunningVm, "exited" | "console"> };
+export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config"> & { vm: Pick<RunningVm, "exited" | "console"> };
 
 /** A command as it runs, wherever it does. */
 export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void; resize?: GuestProcess["resize"] };
@@ -29,6 +31,8 @@ export interface Runner {
   /** What whoever asked has to know. */
   warning?: string;
   vm?: AnsweringVm["vm"];
+  /** What the image that it runs from says of its commands. */
+  config?: ImageConfig;
 }
 
 /** In what surroundings a command runs. */
@@ -116,7 +120,7 @@ export async function execInVm(vm: Runner, environment: string, request: ExecReq
   let result: ExecResult | undefined;
   try {
     const tty = await terminal?.open(({ rows, columns }) => guest?.resize?.(rows, columns));
-    guest = vm.channel.exec({ ...guestCommand(request), stdin: request.stdin !== undefined, ...(tty && { tty }) });
+    guest = vm.channel.exec({ ...guestCommand(request, vm.config), stdin: request.stdin !== undefined, ...(tty && { tty }) });
     return (result = await attend(vm, guest, environment, request, options));
   } finally {
     await terminal?.close(result);
@@ -163,7 +167,8 @@ async function attend(vm: Runner, guest: RunningCommand, environment: string, re
 }
 
 /** A command as the channel has it. */
-export function guestCommand({ command, env, cwd, user }: Surroundings & { command: Command }): GuestExecRequest {
+export function guestCommand(request: Surroundings & { command: Command }, config?: ImageConfig): GuestExecRequest {
+  const { command, env, cwd, user } = inImage(request, config);
   return {
     ...(typeof command === "string" ? { shell: command } : { argv: command.map((word) => (typeof word === "string" ? word : Buffer.from(word))) }),
     ...(env !== undefined && { env: { ...env } }),

@@ -1,17 +1,22 @@
 /** One command in a VM of its own: create, start, exec, gone. */
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
+import { isInCatalog } from "../environments/index.js";
 import { checkLimit, limits } from "./limits.js";
 import { checkNetwork } from "./network.js";
 import { checkCommand, type Command } from "./command.js";
 import { execInVm, timeoutOf, type AnsweringVm, type CommandTerminal, type ExecResult, type Surroundings } from "./exec.js";
 import type { Host } from "./host-compat.js";
+import { commandOf } from "./image-config.js";
 import { isHostsFault } from "./hosts-fault.js";
 import { newVmId, startVm, type Phase, type StartedVm } from "./start.js";
 
 export interface RunRequest extends Surroundings {
   environment: string;
-  command: Command;
+  /** What an image runs by itself when left out. An array goes to the image's entrypoint, if it has one. */
+  command?: Command | undefined;
+  /** Instead of the image's, with its arguments; empty for none. */
+  entrypoint?: readonly string[];
   /** 1 to 32; default 1. */
   vcpuCount?: number;
   /** 128 to 65,536; default 1024. */
@@ -55,7 +60,8 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
     ttlSeconds: request.ttlSeconds === undefined ? Math.min(Math.max(limits.ttlSeconds.default, timeoutSeconds + 300), limits.ttlSeconds.max) : checkLimit("ttlSeconds", request.ttlSeconds),
   };
   const captureBytes = checkLimit("captureBytes", options.captureBytes);
-  checkCommand(request.command);
+  if (request.command !== undefined) checkCommand(request.command);
+  else if (isInCatalog(request.environment)) commandOf(request, undefined, request.environment); // said before anything is fetched
   checkNetwork(request.network);
   const { env, cwd, user } = request;
   const surroundings = { ...(env && { env }), ...(cwd !== undefined && { cwd }), ...(user !== undefined && { user }) };
@@ -65,8 +71,9 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
     return hostInstead(error, checked, onPhase);
   });
   try {
+    const command = commandOf(request, "config" in vm ? vm.config : undefined, request.environment);
     await inGuest(vm, options.before);
-    const result = await execInVm(vm, request.environment, { command: request.command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    const result = await execInVm(vm, request.environment, { command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
     await inGuest(vm, options.after);
     return result;
   } finally {

@@ -7,7 +7,7 @@ import { checkSignal } from "../base/deadline.js";
 import { settings } from "../base/settings.js";
 import { cacheDirectory } from "../base/paths.js";
 import { log } from "../base/log.js";
-import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
+import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type ImageConfig, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
 import { bootDeadline, bootLimits, chooseAccelerator, forking, hostUptimeMs, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
 import { checkHost } from "./host-room.js";
@@ -57,6 +57,8 @@ export interface StartOptions {
 export interface StartedVm {
   vmId: string;
   environmentDigest: string;
+  /** What the image that it runs from says of its commands. */
+  config?: ImageConfig;
   accelerator: "kvm" | "tcg";
   channel: Channel;
   vm: RunningVm;
@@ -80,7 +82,8 @@ export function startVm(request: StartRequest, options: StartOptions = {}): Prom
   return withPrepared(request, options, async (prepared) => {
     await checkHost(prepared.spec);
     const vm = await forkOrBoot(prepared, request, options);
-    return { ...vm, environmentDigest: prepared.environment.digest };
+    const { digest, config } = prepared.environment;
+    return { ...vm, environmentDigest: digest, ...(config && { config }) };
   });
 }
 

@@ -1,8 +1,4 @@
 /** The environments that have a name of their own: what each is, and what it is made from. The names are part of the public contract. */
-import { PyroError } from "../base/error.js";
-import { harmlessLine } from "../base/harmless.js";
-import { nearest } from "../base/nearest.js";
-
 export interface CatalogEntry {
   name: string;
   version: string;
@@ -18,6 +14,10 @@ export interface CatalogEntry {
 
 const basePackages = ["ca-certificates"];
 const agentPackages = [...basePackages, "curl", "git", "less", "patch", "procps", "unzip", "xz-utils"];
+
+export function isInCatalog(name: string): boolean {
+  return catalog.some((each) => each.name === name);
+}
 
 export const catalog: readonly CatalogEntry[] = [
   {
@@ -48,15 +48,3 @@ export const catalog: readonly CatalogEntry[] = [
     workMib: 2048,
   },
 ];
-
-/** The entry of that name. Throws NOT_FOUND with the nearest names, and UNSUPPORTED for what names an image in a registry. */
-export function findEntry(name: string): CatalogEntry {
-  const entry = catalog.find((each) => each.name === name);
-  if (entry !== undefined) return entry;
-  const names = catalog.map((each) => each.name);
-  const all = `Available are ${names.join(", ")}.`;
-  const shown = harmlessLine(name, 200);
-  if (/[/@]/.test(name)) throw new PyroError("UNSUPPORTED", `The environment "${shown}" names an image in a registry; those can't be pulled yet.`, { hint: all });
-  const near = nearest(name, names);
-  throw new PyroError("NOT_FOUND", `There is no environment "${shown}".`, { hint: near.length === 0 ? all : `Did you mean ${near.join(" or ")}? ${all}` });
-}

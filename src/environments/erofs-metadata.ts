@@ -195,6 +195,7 @@ function union(placed: Placed): number {
   const { shape } = placed.inode;
   if (shape.type === "character" || shape.type === "block") return encodeDevice(shape.device);
   if (shape.type !== "file") return placed.block;
+  if ("left" in shape.content) throw new PyroError("INTERNAL", "The image lacks the content of a file.");
   return "chunks" in shape.content ? encodeChunkInfo(shape.content.chunkBits) : shape.content.block >>> 0;
 }
 

@@ -85,15 +85,29 @@ export class ErofsImage {
 
   /** Puts one entry into the tree and, if it is a file, its content into the image. */
   async add(entry: TarEntry): Promise<void> {
-    checkSignal(this.options.signal);
-    this.entries++;
     if (entry.type === "hardlink") {
+      this.count();
       this.tree.link(entry.path, entry.linkTarget!);
     } else {
-      const shape = await this.shape(entry);
-      this.tree.put(entry.path, { attributes: this.attributes(entry), shape });
+      this.tree.put(entry.path, await this.store(entry));
     }
-    if (this.entries % progressEvery === 0) this.options.onProgress?.(this.file.length, this.entries);
+  }
+
+  /** What an entry is, for the tree to be given it; a file's content goes into the image, or is left for `fill`. Of anything but hard links. */
+  async store(entry: TarEntry, { leaveContent = false } = {}): Promise<Inode> {
+    this.count();
+    const left = leaveContent && entry.type === "file" && entry.size > 0;
+    return { shape: left ? { type: "file", content: { sizeBytes: entry.size, left } } : await this.shape(entry), attributes: this.attributes(entry) };
+  }
+
+  /** Puts the content of `entry` into the image for `inode`, which it was left for. */
+  async fill(inode: Inode, entry: TarEntry): Promise<void> {
+    inode.shape = await this.shape(entry);
+  }
+
+  private count(): void {
+    checkSignal(this.options.signal);
+    if (++this.entries % progressEvery === 0) this.options.onProgress?.(this.file.length, this.entries);
   }
 
   /** Writes all that is left and closes the file. */

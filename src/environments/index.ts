@@ -1,10 +1,12 @@
 /** Environments: a name becomes a read-only disk, a kernel and an initramfs, once. */
-export type { Environment, EnvironmentDetails } from "./environment.js";
+export { isInCatalog } from "./catalog.js";
+export type { Environment, EnvironmentDetails, EnvironmentImage } from "./environment.js";
 export { holdEnvironment, type HoldOptions } from "./hold.js";
 export { environmentNames, listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
-export { openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";
+export type { ImageConfig } from "./images/documents.js";
+export { configOf, openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";
 export type { PullOptions } from "./pull.js";
-export type { PullPhase, PullProgress } from "./progress.js";
+export type { LayerProgress, PullPhase, PullProgress } from "./progress.js";
 export type { PruneOptions, PruneResult } from "./prune.js";
 export { scratchDisk } from "./scratch.js";
 export { diskUsage, makeTemporary, type TemporaryDirectory } from "./temporary.js";
@@ -12,4 +14,5 @@ export { diskUsage, makeTemporary, type TemporaryDirectory } from "./temporary.j
 // Making and removing environments is most of the code in here and is rarely done: loaded when it is, so that every `run` starts sooner.
 export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async (...args) => (await import("./pull.js")).pullEnvironment(...args);
 export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async (...args) => (await import("./prune.js")).pruneEnvironments(...args);
+export const removeEnvironment: typeof import("./prune.js").removeEnvironment = async (...args) => (await import("./prune.js")).removeEnvironment(...args);
 export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();

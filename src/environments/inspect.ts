@@ -1,50 +1,41 @@
 /** What environments there are, and what is known of one. Nothing is changed or fetched. */
-import { readdir } from "node:fs/promises";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
-import { catalog, findEntry } from "./catalog.js";
-import { environmentOf, type Environment, type EnvironmentDetails } from "./environment.js";
+import { catalog } from "./catalog.js";
+import { environmentImage, environmentOf, type Environment, type EnvironmentDetails } from "./environment.js";
 import { bootFiles } from "./manifest.js";
-import { places } from "./places.js";
-import { findInstalled, type Installed } from "./store.js";
+import { findInstalled, installedNames, type Installed } from "./store.js";
+import { findWanted } from "./wanted.js";
 
 export interface LookOptions {
   signal?: AbortSignal;
 }
 
-/** All of the catalog. Throws CANCELLED. */
+/** All of the catalog, and what else is installed. Throws CANCELLED. */
 export async function listEnvironments(options: LookOptions = {}): Promise<Environment[]> {
-  return Promise.all(catalog.map(async (entry) => environmentOf(entry, (await look(entry.name, options.signal)).installed?.manifest)));
+  const names = new Set([...catalog.map(({ name }) => name), ...(await installedNames()).flatMap(({ name }) => name ?? []).sort()]);
+  return Promise.all([...names].map(async (name) => environmentOf(name, (await look(name, options.signal)).installed?.manifest)));
 }
 
 /** What can be named now: all of the catalog, and what else is installed. Quick, as no file of theirs is read: whether they are whole is not known. */
 export async function environmentNames(): Promise<{ name: string; description: string }[]> {
-  const names = (await readdir(places.names()).catch(() => [])).filter((each) => each.endsWith(".json")).map((each) => nameOf(each.slice(0, -".json".length)));
-  const others = names.filter((name) => name !== undefined && !catalog.some((entry) => entry.name === name)) as string[];
+  const others = (await installedNames()).flatMap(({ name }) => (name === undefined || catalog.some((entry) => entry.name === name) ? [] : [name]));
   return [...catalog, ...others.map((name) => ({ name, description: "installed" }))].map(({ name, description }) => ({ name, description }));
 }
 
-/** Undefined for a file that no pyro made. */
-function nameOf(encoded: string): string | undefined {
-  try {
-    return decodeURIComponent(encoded);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Also of names that are in the catalog and not installed. Throws NOT_FOUND, UNSUPPORTED, CANCELLED. */
-export async function inspectEnvironment(name: string, options: LookOptions = {}): Promise<EnvironmentDetails> {
-  const entry = findEntry(name);
+/** Also of names that are in the catalog and not installed. Throws NOT_FOUND, INVALID_ARGUMENT, CANCELLED. */
+export async function inspectEnvironment(given: string, options: LookOptions = {}): Promise<EnvironmentDetails> {
+  const { name } = await findWanted(given);
   const { installed, damage } = await look(name, options.signal);
-  if (installed === undefined) return { ...environmentOf(entry, undefined), ...(damage === undefined ? {} : { damage }) };
+  if (installed === undefined) return { ...environmentOf(name, undefined), ...(damage === undefined ? {} : { damage }) };
   const { manifest, directory } = installed;
   return {
-    ...environmentOf(entry, manifest),
+    ...environmentOf(name, manifest),
     createdAt: manifest.createdAt,
     kernel: { version: manifest.kernel.version, digest: manifest.kernel.digest, source: manifest.kernel.source },
     files: bootFiles.map((each) => ({ name: each, ...manifest.files[each] })),
     packages: manifest.packages,
+    ...(manifest.image && { image: environmentImage(manifest.image) }),
     directory,
   };
 }

@@ -1,5 +1,5 @@
 /** The kernel that guests boot: Debian's package, or a directory of the user's, as an uncompressed vmlinux and ordered modules in the kernel store. */
-import { copyFile, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { syncDirectory, syncFile } from "../base/atomic.js";
 import { PyroError } from "../base/error.js";
@@ -16,10 +16,10 @@ import { kernelIdPattern } from "./manifest.js";
 import { moduleLimits, moduleName, orderModules, readModuleInfo, type ModuleInfo } from "./modules.js";
 import { makePrivate, places } from "./places.js";
 import type { Reporter } from "./progress.js";
-import { directoryError, directorySource } from "./kernel-source.js";
+import { directoryError, directorySource, isWantedKernelSource } from "./kernel-source.js";
 import { readRecord } from "./record.js";
 import { readTar, type TarEntry } from "./tar.js";
-import { makeTemporary, removeTree } from "./temporary.js";
+import { makeTemporary, namesIn, removeTree } from "./temporary.js";
 
 /** What a guest needs to find its disks, its ports and its card; what these depend on comes with them. */
 export const wantedModules = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"] as const;
@@ -86,6 +86,21 @@ export async function findKernel(id: string, signal: AbortSignal | undefined): P
     if (error instanceof PyroError && error.code !== "ENVIRONMENT_INVALID") throw error;
     return undefined;
   }
+}
+
+/** The kernel of Debian's that was fetched last, if it is undamaged: an image needs one, and no network for it. */
+export async function newestKernel(signal: AbortSignal | undefined): Promise<Kernel | undefined> {
+  const found: { id: string; mtimeMs: number }[] = [];
+  for (const id of await namesIn(places.kernels())) {
+    if (!kernelIdPattern.test(id) || id === "lock") continue;
+    const there = await stat(join(places.kernel(id), "kernel.json")).catch(() => undefined);
+    if (there !== undefined) found.push({ id, mtimeMs: there.mtimeMs });
+  }
+  for (const { id } of found.sort((a, b) => b.mtimeMs - a.mtimeMs)) {
+    const kernel = await findKernel(id, signal);
+    if (kernel !== undefined && (await isWantedKernelSource(kernel.source))) return kernel;
+  }
+  return undefined;
 }
 
 /** What a kernel is made of. */

@@ -1,5 +1,6 @@
 /** manifest.json of an installed environment: what it is, and the size and digest of every file that it needs to boot. */
 import { digestOf, digestPattern } from "./digest.js";
+import type { ImageConfig } from "./images/documents.js";
 import { parseRecord, type Fields } from "./record.js";
 
 export const bootFiles = ["root.erofs", "vmlinux", "initramfs"] as const;
@@ -23,6 +24,18 @@ export interface Manifest {
   guestDigest: string;
   files: Record<BootFile, { sizeBytes: number; digest: string }>;
   packages: { name: string; version: string }[];
+  /** Of one that was an OCI image. */
+  image?: ManifestImage;
+}
+
+export interface ManifestImage {
+  /** What is asked for it when it is pulled again; `-` for an archive that came on standard input. */
+  reference: string;
+  manifestDigest: string;
+  configDigest: string;
+  /** As they are stored, the lowest first. */
+  layers: { digest: string; sizeBytes: number }[];
+  config: ImageConfig;
 }
 
 export interface ManifestKernel {
@@ -35,7 +48,7 @@ export interface ManifestKernel {
   source: string;
 }
 
-export const manifestLimits = { bytes: 8 << 20, packages: 20_000, fileBytes: 2 ** 40 } as const;
+export const manifestLimits = { bytes: 16 << 20, packages: 20_000, fileBytes: 2 ** 40, layers: 500, words: 4096, characters: 131_071 } as const;
 const schemaVersion = 1;
 
 /** Checks every field. Throws ENVIRONMENT_INVALID, naming what is wrong; `what` is the manifest's path. */
@@ -47,6 +60,7 @@ export function readManifest(fields: Fields): Manifest {
   fields.integer("schema_version", schemaVersion, schemaVersion);
   const kernel = fields.object("kernel");
   const files = fields.object("files");
+  const image = fields.isSet("image") ? readImage(fields.object("image")) : undefined;
   return {
     digest: fields.text("digest", 71, digestPattern),
     name: fields.text("name", 256),
@@ -70,6 +84,36 @@ export function readManifest(fields: Fields): Manifest {
       }),
     ) as Manifest["files"],
     packages: fields.list("packages", manifestLimits.packages).map((each) => ({ name: each.text("name", 256), version: each.text("version", 256) })),
+    ...(image !== undefined && { image }),
+  };
+}
+
+function readImage(fields: Fields): ManifestImage {
+  const config = fields.object("config");
+  const { words, characters, layers } = manifestLimits;
+  return {
+    reference: fields.text("reference", 1024),
+    manifestDigest: fields.text("manifest_digest", 71, digestPattern),
+    configDigest: fields.text("config_digest", 71, digestPattern),
+    layers: fields.list("layers", layers).map((each) => ({ digest: each.text("digest", 71, digestPattern), sizeBytes: each.integer("size_bytes", 0, manifestLimits.fileBytes) })),
+    config: {
+      ...(config.isSet("env") && { env: config.stringMap("env", words, characters) }),
+      ...(config.isSet("user") && { user: config.string("user", characters) }),
+      ...(config.isSet("working_dir") && { workingDir: config.string("working_dir", characters) }),
+      ...(config.isSet("entrypoint") && { entrypoint: config.strings("entrypoint", words, characters) }),
+      ...(config.isSet("cmd") && { cmd: config.strings("cmd", words, characters) }),
+    },
+  };
+}
+
+function printImage({ reference, manifestDigest, configDigest, layers, config }: ManifestImage) {
+  const { env, user, workingDir, entrypoint, cmd } = config;
+  return {
+    reference,
+    manifest_digest: manifestDigest,
+    config_digest: configDigest,
+    layers: layers.map(({ digest, sizeBytes }) => ({ digest, size_bytes: sizeBytes })),
+    config: { ...(env && { env }), ...(user && { user }), ...(workingDir && { working_dir: workingDir }), ...(entrypoint && { entrypoint }), ...(cmd && { cmd }) },
   };
 }
 
@@ -91,14 +135,15 @@ export function printManifest(manifest: Manifest): string {
     guest_digest: manifest.guestDigest,
     files: Object.fromEntries(bootFiles.map((name) => [name, { size_bytes: manifest.files[name].sizeBytes, digest: manifest.files[name].digest }])),
     packages: manifest.packages.map(({ name, version }) => ({ name, version })),
+    ...(manifest.image && { image: printImage(manifest.image) }),
   };
   return `${JSON.stringify(record, undefined, 2)}\n`;
 }
 
 /**
- * An environment is its root disk and its kernel with modules. The guest program is not part of it: a newer pyro brings a
+ * An environment is its root disk and its kernel with modules, and how its image says that commands are run. The guest program is not part of it: a newer pyro brings a
  * newer one, and the environment stays what it was.
  */
-export function environmentDigest(rootDigest: string, kernelDigest: string): string {
-  return digestOf(`pyro environment 1\nroot ${rootDigest}\nkernel ${kernelDigest}\n`);
+export function environmentDigest(rootDigest: string, kernelDigest: string, configDigest?: string): string {
+  return digestOf(`pyro environment 1\nroot ${rootDigest}\nkernel ${kernelDigest}\n${configDigest === undefined ? "" : `config ${configDigest}\n`}`);
 }

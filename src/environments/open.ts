@@ -5,12 +5,13 @@ import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock } from "../base/lock.js";
 import { nativeProgram } from "../base/paths.js";
-import { findEntry } from "./catalog.js";
 import { digestOf } from "./digest.js";
+import type { ImageConfig } from "./images/documents.js";
 import { isWantedKernelSource } from "./kernel-source.js";
 import type { Manifest } from "./manifest.js";
 import { places } from "./places.js";
-import { findInstalled, lockFileOf, replaceInitramfs, type Installed } from "./store.js";
+import { findWanted } from "./wanted.js";
+import { findInstalled, lockFileOf, readManifestOf, replaceInitramfs, type Installed } from "./store.js";
 
 export interface OpenOptions {
   signal?: AbortSignal;
@@ -30,6 +31,8 @@ export interface OpenEnvironment {
   kernelDigest: string;
   initramfsDigest: string;
   kernelVersion: string;
+  /** How its image says that commands are run. */
+  config?: ImageConfig;
   /** A running VM holds a shared lock on it: prune then leaves the environment alone. */
   lockFile: string;
 }
@@ -38,8 +41,8 @@ export interface OpenEnvironment {
  * The environment `name` if it is installed; undefined if it is not, or has another kernel than PYRO_KERNEL_DIR asks for. Throws
  * ENVIRONMENT_INVALID if it is damaged, NOT_FOUND if there is no such environment, CANCELLED.
  */
-export async function openEnvironment(name: string, options: OpenOptions = {}): Promise<OpenEnvironment | undefined> {
-  findEntry(name);
+export async function openEnvironment(given: string, options: OpenOptions = {}): Promise<OpenEnvironment | undefined> {
+  const { name } = await findWanted(given);
   checkSignal(options.signal);
   const guestProgram = readFile(nativeProgram("pyro-guest")); // while the environment is looked at
   guestProgram.catch(() => {});
@@ -51,6 +54,11 @@ export async function openEnvironment(name: string, options: OpenOptions = {}): 
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
     throw new PyroError(error.code, error.message, { hint: error.hint ?? `pyro env pull ${name}`, cause: error });
   }
+}
+
+/** What the image of the environment with that digest (`sha256:…`) says of its commands; undefined for one that was none. A VM that runs holds it. */
+export async function configOf(digest: string): Promise<ImageConfig | undefined> {
+  return (await readManifestOf(digest.slice("sha256:".length)).catch(() => undefined))?.image?.config;
 }
 
 /** The guest program comes with pyro, not with the environment: after an update of pyro the initramfs is packed anew. */
@@ -96,5 +104,6 @@ function openInstalled(name: string, { manifest, directory }: Installed): OpenEn
     initramfsDigest: manifest.files.initramfs.digest,
     kernelVersion: manifest.kernel.version,
     lockFile: lockFileOf(directory),
+    ...(manifest.image && { config: manifest.image.config }),
   };
 }

@@ -1,24 +1,31 @@
 /**
  * Removes what is no longer used: environments that no name stands for any more, damaged ones, kernels that no environment
- * needs, and what dead processes left behind. A whole environment with a name stays, and so does one that a VM runs from.
+ * needs, content of images that none of them is made of, and what dead processes left behind. A whole environment with a name stays unless it is
+ * asked for by age, size or name; one that a VM runs from stays always.
  */
-import { access, rename, rm } from "node:fs/promises";
+import { access, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock, tryLock } from "../base/lock.js";
-import { checkInstalled, digestOfName, lockFileOf } from "./store.js";
+import type { ManifestImage } from "./manifest.js";
+import { checkInstalled, installedNames, lockFileOf, readManifestOf } from "./store.js";
 import { makePrivate, places } from "./places.js";
+import { findWanted } from "./wanted.js";
 import { diskUsage, makeTemporary, namesIn, removeTree, sweepTemporary } from "./temporary.js";
 
 export interface PruneResult {
-  /** What was removed: `environment sha256:…`, `kernel …`, `temporary files`. */
+  /** What was removed: `environment sha256:…`, `kernel …`, `content of images`, `temporary files`. */
   removed: string[];
   reclaimedBytes: number;
 }
 
 export interface PruneOptions {
   signal?: AbortSignal;
+  /** Also environments that were pulled longer ago than this, seconds. */
+  olderThanSeconds?: number;
+  /** Also environments, those pulled longest ago first, until no more is left than this, MiB. */
+  maxMib?: number;
   /** Told when another process has to be waited for; `what` is a clause: "another process is …". */
   onWait?: (what: string) => void;
 }
@@ -34,12 +41,70 @@ export async function pruneEnvironments(options: PruneOptions = {}): Promise<Pru
     const sweptBytes = await sweepTemporary(signal);
     if (sweptBytes > 0) removed.push("temporary files");
     const before = await storeUsage();
-    const keptKernels = await pruneStore(removed, signal);
-    await pruneKernels(keptKernels, removed, signal);
+    await forgetOld(options);
+    await pruneAll(removed, signal);
     return { removed, reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
   } finally {
     await lock.release();
   }
+}
+
+/**
+ * Takes the name away, and what it stood for unless another name stands for it too. Throws NOT_FOUND, INVALID_STATE while a VM runs from it, and what
+ * `pruneEnvironments` throws.
+ */
+export async function removeEnvironment(given: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib"> = {}): Promise<PruneResult> {
+  const { name } = await findWanted(given);
+  const lock = await takeStoreLock(options);
+  try {
+    const records = await installedNames();
+    const record = records.find((each) => each.name === name);
+    if (record?.digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: "`pyro env list` shows those that are." });
+    const others = records.filter((each) => each.digest === record.digest && each !== record);
+    if (others.length === 0 && (await inUse(record.digest))) throw new PyroError("INVALID_STATE", `A VM runs from the environment ${name}.`, { hint: "`pyro vm list` shows it; delete it first." });
+    const before = await storeUsage();
+    const removed: string[] = [];
+    await rm(join(places.names(), record.file));
+    await pruneAll(removed, options.signal);
+    return { removed, reclaimedBytes: Math.max(0, before - (await storeUsage())) };
+  } finally {
+    await lock.release();
+  }
+}
+
+async function pruneAll(removed: string[], signal: AbortSignal | undefined): Promise<void> {
+  const { kernels, blobs } = await pruneStore(removed, signal);
+  await pruneKernels(kernels, removed, signal);
+  await pruneBlobs(blobs, removed, signal);
+}
+
+/** Takes the names of environments away that are too old, or too many. */
+async function forgetOld({ olderThanSeconds, maxMib, signal }: PruneOptions): Promise<void> {
+  if (olderThanSeconds === undefined && maxMib === undefined) return;
+  const found: { file: string; digest: string; pulledMs: number }[] = [];
+  for (const { file, digest } of await installedNames()) {
+    if (digest === undefined) continue;
+    checkSignal(signal);
+    const there = await stat(join(places.names(), file)).catch(() => undefined);
+    if (there !== undefined && !(await inUse(digest))) found.push({ file, digest, pulledMs: there.mtimeMs });
+  }
+  let left = await storeUsage();
+  for (const { file, digest, pulledMs } of found.sort((a, b) => a.pulledMs - b.pulledMs)) {
+    const isOld = olderThanSeconds !== undefined && Date.now() - pulledMs > olderThanSeconds * 1000;
+    if (!isOld && (maxMib === undefined || left <= maxMib * 1048576)) continue;
+    left -= await usageOf(digest);
+    await rm(join(places.names(), file), { force: true });
+  }
+}
+
+/** Bytes that go with an environment: its directory, and the content that it is made of. Shared content counts for each that shares it. */
+async function usageOf(digest: string): Promise<number> {
+  const image = await readManifestOf(digest).then((manifest) => manifest.image, () => undefined);
+  return diskUsage([places.environment(digest), ...(image === undefined ? [] : blobsOf(image).map(places.blob))]);
+}
+
+function blobsOf(image: ManifestImage): string[] {
+  return [image.configDigest, ...image.layers.map(({ digest }) => digest)].map((digest) => digest.slice("sha256:".length));
 }
 
 async function takeStoreLock({ signal, onWait }: PruneOptions) {
@@ -53,30 +118,33 @@ async function takeStoreLock({ signal, onWait }: PruneOptions) {
   }
 }
 
-/** Removes names and environments; returns the ids of the kernels that those which stay need. */
-async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<Set<string>> {
+/** Removes names and environments; returns the ids of the kernels, and the blobs, that those which stay need. */
+async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<{ kernels: Set<string>; blobs: Set<string> }> {
   const named = new Set<string>();
+  const records = new Map((await installedNames()).map(({ file, digest }) => [file, digest]));
   for (const file of await namesIn(places.names())) {
     checkSignal(signal);
-    const name = nameOf(file);
-    const digest = name === undefined ? undefined : await digestOfName(name).catch(() => undefined);
+    const digest = records.get(file);
     if (digest !== undefined && (await isWhole(digest))) named.add(digest);
     else if (digest === undefined || !(await inUse(digest))) await rm(join(places.names(), file), { recursive: true, force: true });
   }
   const kernels = new Set<string>();
+  const blobs = new Set<string>();
   for (const digest of await namesIn(places.environments())) {
     if (!/^[0-9a-f]{64}$/.test(digest)) continue;
     checkSignal(signal);
-    if (named.has(digest) || !(await removeEnvironment(digest, removed))) {
-      const kernel = await checkInstalled(digest, "stamps").then((each) => each.manifest.kernel.id, () => undefined);
-      if (kernel !== undefined) kernels.add(kernel);
+    if (named.has(digest) || !(await removeUnused(digest, removed))) {
+      const manifest = await checkInstalled(digest, "stamps").then((each) => each.manifest, () => undefined);
+      if (manifest === undefined) continue;
+      kernels.add(manifest.kernel.id);
+      if (manifest.image !== undefined) for (const blob of blobsOf(manifest.image)) blobs.add(blob);
     }
   }
-  return kernels;
+  return { kernels, blobs };
 }
 
 /** False if a VM runs from it. */
-async function removeEnvironment(digest: string, removed: string[]): Promise<boolean> {
+async function removeUnused(digest: string, removed: string[]): Promise<boolean> {
   const directory = places.environment(digest);
   const lock = await tryLock(lockFileOf(directory));
   if (lock === undefined) return false;
@@ -96,6 +164,20 @@ async function pruneKernels(kept: ReadonlySet<string>, removed: string[], signal
     await removeAside(places.kernel(id));
     removed.push(`kernel ${id}`);
   }
+}
+
+/** What was fetched in part is as good as what nobody needs: whoever wanted it has gone, as the store's lock is ours. */
+async function pruneBlobs(kept: ReadonlySet<string>, removed: string[], signal: AbortSignal | undefined): Promise<void> {
+  let found = false;
+  for (const [directory, names] of [[places.blobs(), await namesIn(places.blobs())], [places.partialBlobs(), await namesIn(places.partialBlobs())]] as const) {
+    for (const name of names) {
+      if (directory === places.blobs() && kept.has(name)) continue;
+      checkSignal(signal);
+      await rm(join(directory, name), { recursive: true, force: true });
+      found = true;
+    }
+  }
+  if (found) removed.push("content of images");
 }
 
 /** Out of the way first, then file by file: an interrupted removal is a temporary directory, never half an environment. */
@@ -121,16 +203,7 @@ async function inUse(digest: string): Promise<boolean> {
   return lock === undefined;
 }
 
-function nameOf(file: string): string | undefined {
-  if (!file.endsWith(".json")) return undefined;
-  try {
-    return decodeURIComponent(file.slice(0, -".json".length));
-  } catch {
-    return undefined;
-  }
-}
-
 /** Environments share a kernel through hard links: each counts once. */
 async function storeUsage(): Promise<number> {
-  return diskUsage([places.environments(), places.kernels()]);
+  return diskUsage([places.environments(), places.kernels(), places.blobs(), places.partialBlobs()]);
 }

@@ -1,4 +1,4 @@
-/** Makes an environment of the catalog installed: fetches what is missing, mends what is damaged, keeps what is good. */
+/** Makes an environment installed: fetches what is missing, mends what is damaged, keeps what is good. */
 import { readFile, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { checkSignal } from "../base/deadline.js";
@@ -9,18 +9,22 @@ import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.j
 import { settings } from "../base/settings.js";
 import { withoutPassword } from "./apt-error.js";
 import { openArchive, type Archive } from "./apt.js";
-import { findEntry, type CatalogEntry } from "./catalog.js";
+import type { CatalogEntry } from "./catalog.js";
 import { digestOf, hashFile } from "./digest.js";
 import { environmentOf, type Environment } from "./environment.js";
+import type { ResolvedImage } from "./images/image.js";
+import { checkOwnName, parseImageName, type ImageReference } from "./images/reference.js";
 import { buildInitramfs } from "./initramfs.js";
 import { isWantedKernelSource } from "./kernel-source.js";
-import { debianKernel, directoryKernel, findKernel, type Kernel } from "./kernel.js";
+import { debianKernel, directoryKernel, findKernel, newestKernel, type Kernel } from "./kernel.js";
 import { environmentDigest, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { startReporter, type PullProgress, type Reporter } from "./progress.js";
 import { checkBuilder, makeDebianRoot, type RootDisk } from "./sources/debian.js";
+import { findImage, makeImageRoot, manifestImage } from "./sources/image.js";
 import { digestOfName, findInstalled, install, linkOrCopy, readManifestOf, type Installed } from "./store.js";
 import { makeTemporary, sweepTemporary, type TemporaryDirectory } from "./temporary.js";
+import { findWanted, type Wanted } from "./wanted.js";
 
 export interface PullOptions {
   signal?: AbortSignal;
@@ -28,14 +32,21 @@ export interface PullOptions {
   onProgress?: (progress: PullProgress) => void;
   /** Make it anew even if what is installed is whole. */
   force?: boolean;
+  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for an archive on standard input. */
+  source?: string;
+  /** The archive, where the source is `-`. */
+  input?: AsyncIterable<Uint8Array>;
+  /** `linux/amd64`, also with a variant (`linux/amd64/v3`): which image of several. */
+  platform?: string;
 }
 
 /**
- * Pulls the environment `name`. What is installed is read and compared in full; if it is whole and current it stays. Two pulls
- * of one name wait for each other. Throws NOT_FOUND, UNSUPPORTED, REGISTRY, DISK_FULL, HOST_MISSING, DENIED, CANCELLED.
+ * Pulls the environment `name`. What is installed is read and compared in full; if it is whole and current (of an image: what its reference stands for
+ * now) it stays. Two pulls of one name wait for each other. Throws NOT_FOUND, INVALID_ARGUMENT, UNSUPPORTED, REGISTRY, DISK_FULL, HOST_MISSING, DENIED, CANCELLED.
  */
-export async function pullEnvironment(name: string, options: PullOptions = {}): Promise<Environment> {
-  const entry = findEntry(name);
+export async function pullEnvironment(given: string, options: PullOptions = {}): Promise<Environment> {
+  const wanted = await wantedOf(given, options.source);
+  const { name } = wanted;
   const { signal } = options;
   checkSignal(signal);
   const reporter = startReporter(name, options.onProgress);
@@ -49,8 +60,8 @@ export async function pullEnvironment(name: string, options: PullOptions = {}): 
     await sweepTemporary();
     reporter.phase("verify", "checking what is installed");
     const present = options.force ? undefined : await findWhole(name, signal);
-    const installed = present ?? (await make(entry, options.force ?? false, reporter, signal));
-    return environmentOf(entry, installed.manifest);
+    const installed = "image" in wanted.from ? await pullImage(name, wanted.from.image, present, options, reporter) : (present ?? (await makeFromDebian(wanted.from.debian, options.force ?? false, reporter, signal)));
+    return environmentOf(name, installed.manifest);
   } finally {
     reporter.end();
     for (const lock of locks.toReversed()) await lock.release();
@@ -73,8 +84,50 @@ async function findWhole(name: string, signal: AbortSignal | undefined): Promise
   }
 }
 
-async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, signal: AbortSignal | undefined): Promise<Installed> {
-  const guestProgram = await readFile(nativeProgram("pyro-guest"));
+async function wantedOf(name: string, source: string | undefined): Promise<Wanted> {
+  if (source === undefined) return findWanted(name);
+  checkOwnName(name);
+  return { name, from: { image: await parseImageName(source) } };
+}
+
+/** What is installed stays if it is what the reference stands for; a digest stands for the same for ever, and nobody has to be asked. */
+async function pullImage(name: string, reference: ImageReference, present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
+  const { signal } = options;
+  const before = present?.manifest.image;
+  if (before !== undefined && reference.kind === "registry" && reference.digest === before.manifestDigest) return present!;
+  if (reference.kind === "input" && options.source === undefined) {
+    if (present !== undefined) return present;
+    throw new PyroError("NOT_FOUND", `The environment ${name} came from an archive on standard input, and is damaged.`, { hint: `pyro env pull ${name} --source - < ARCHIVE` });
+  }
+  const temporary = await makeTemporary();
+  try {
+    const image = await findImage(reference, { directory: temporary.path, platform: options.platform, input: options.input, reporter, signal });
+    try {
+      if (before !== undefined && before.manifestDigest === image.manifestDigest) return present!;
+      return await makeFromImage(name, reference, image, temporary, { force: options.force ?? false, reporter, signal });
+    } finally {
+      await image.source.close();
+    }
+  } finally {
+    await temporary.remove();
+  }
+}
+
+async function makeFromImage(name: string, reference: ImageReference, image: ResolvedImage, temporary: TemporaryDirectory, { force, reporter, signal }: { force: boolean; reporter: Reporter; signal: AbortSignal | undefined }): Promise<Installed> {
+  const kept = force ? undefined : await keptRoot(name, signal, image.manifestDigest);
+  const archive = onceOpened(kernelSuite, temporary, reporter, signal);
+  const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal, force ? undefined : () => newestKernel(signal));
+  const path = join(temporary.path, "root.erofs");
+  const root = kept ?? { ...(await makeImageRoot(image, path, { reporter, signal })), source: image.source.shown, createdAt: new Date().toISOString() };
+  const { title, version } = image.config;
+  const facts = { name, version: version ?? (reference.kind === "registry" ? (reference.tag ?? "-") : "-"), description: title ?? `Image ${image.source.shown}`.slice(0, 200), distribution: "oci" };
+  return putTogether({ ...facts, image: manifestImage(reference, image) }, root, kernel, temporary, reporter, signal);
+}
+
+/** Images bring no kernel: theirs is the newest of this suite, as the catalog's is. */
+const kernelSuite = "bookworm";
+
+async function makeFromDebian(entry: CatalogEntry, force: boolean, reporter: Reporter, signal: AbortSignal | undefined): Promise<Installed> {
   const temporary = await makeTemporary();
   try {
     const kept = force ? undefined : await keptRoot(entry.name, signal);
@@ -83,41 +136,45 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
       await checkBuilder();
       await checkSpace(entry);
     }
-    const archive = onceOpened(entry, temporary, reporter, signal);
+    const archive = onceOpened(entry.suite, temporary, reporter, signal);
     const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
     const root = kept ?? (await makeRoot(entry, await archive(), temporary, reporter, signal));
-    reporter.phase("verify", "putting it together");
-    if (kept !== undefined) await linkOrCopy(kept.path, join(temporary.path, "root.erofs"));
-    await linkOrCopy(kernel.vmlinux.path, join(temporary.path, "vmlinux"));
-    const initramfs = await packInitramfs(kernel, guestProgram);
-    await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
-    const manifest: Manifest = {
-      digest: environmentDigest(root.digest, kernel.digest),
-      name: entry.name,
-      version: entry.version,
-      description: entry.description,
-      distribution: entry.distribution,
-      platform: hostArchitecture().platform,
-      source: root.source,
-      createdAt: root.createdAt,
-      kernel: { version: kernel.version, id: kernel.id, digest: kernel.digest, source: kernel.source },
-      guestDigest: digestOf(guestProgram),
-      files: {
-        "root.erofs": { sizeBytes: root.sizeBytes, digest: root.digest },
-        vmlinux: { sizeBytes: kernel.vmlinux.sizeBytes, digest: kernel.vmlinux.digest },
-        initramfs: { sizeBytes: initramfs.length, digest: digestOf(initramfs) },
-      },
-      packages: root.packages,
-    };
-    checkSignal(signal);
-    const lock = await takeLock(places.installLock(), signal === undefined ? {} : { signal });
-    try {
-      return await install(entry.name, manifest, temporary.path, signal);
-    } finally {
-      await lock.release();
-    }
+    const { name, version, description, distribution } = entry;
+    return await putTogether({ name, version, description, distribution }, root, kernel, temporary, reporter, signal);
   } finally {
     await temporary.remove();
+  }
+}
+
+/** Root disk, kernel and guest program as an installed environment. */
+async function putTogether(facts: Pick<Manifest, "name" | "version" | "description" | "distribution" | "image">, root: Root, kernel: Kernel, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): Promise<Installed> {
+  const guestProgram = await readFile(nativeProgram("pyro-guest"));
+  reporter.phase("verify", "putting it together");
+  if (root.path !== undefined) await linkOrCopy(root.path, join(temporary.path, "root.erofs"));
+  await linkOrCopy(kernel.vmlinux.path, join(temporary.path, "vmlinux"));
+  const initramfs = await packInitramfs(kernel, guestProgram);
+  await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
+  const manifest: Manifest = {
+    digest: environmentDigest(root.digest, kernel.digest, facts.image?.configDigest),
+    ...facts,
+    platform: hostArchitecture().platform,
+    source: root.source,
+    createdAt: root.createdAt,
+    kernel: { version: kernel.version, id: kernel.id, digest: kernel.digest, source: kernel.source },
+    guestDigest: digestOf(guestProgram),
+    files: {
+      "root.erofs": { sizeBytes: root.sizeBytes, digest: root.digest },
+      vmlinux: { sizeBytes: kernel.vmlinux.sizeBytes, digest: kernel.vmlinux.digest },
+      initramfs: { sizeBytes: initramfs.length, digest: digestOf(initramfs) },
+    },
+    packages: root.packages,
+  };
+  checkSignal(signal);
+  const lock = await takeLock(places.installLock(), signal === undefined ? {} : { signal });
+  try {
+    return await install(facts.name, manifest, temporary.path, signal, facts.image !== undefined && facts.name !== facts.image.reference ? facts.image.reference : undefined);
+  } finally {
+    await lock.release();
   }
 }
 
@@ -125,14 +182,17 @@ async function make(entry: CatalogEntry, force: boolean, reporter: Reporter, sig
 interface Root extends RootDisk {
   source: string;
   createdAt: string;
+  /** Where it is, if it was made before. */
+  path?: string;
 }
 
 /** The root disk of what is installed, if it is whole, though something else isn't; and the kernel it was installed with. */
-async function keptRoot(name: string, signal: AbortSignal | undefined): Promise<(Root & { path: string; kernel: Manifest["kernel"] }) | undefined> {
+async function keptRoot(name: string, signal: AbortSignal | undefined, manifestDigest?: string): Promise<(Root & { path: string; kernel: Manifest["kernel"] }) | undefined> {
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) return undefined;
     const manifest = await readManifestOf(digest);
+    if (manifest.image?.manifestDigest !== manifestDigest) return undefined; // of another image
     const path = join(places.environment(digest), "root.erofs");
     const expected = manifest.files["root.erofs"];
     const found = await hashFile(path, signal);
@@ -144,12 +204,13 @@ async function keptRoot(name: string, signal: AbortSignal | undefined): Promise<
   }
 }
 
-async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () => Promise<Archive>, reporter: Reporter, signal: AbortSignal | undefined): Promise<Kernel> {
+async function chooseKernel(before: Manifest["kernel"] | undefined, archive: () => Promise<Archive>, reporter: Reporter, signal: AbortSignal | undefined, otherwise?: () => Promise<Kernel | undefined>): Promise<Kernel> {
   const directory = settings.kernelDirectory();
   reporter.phase("kernel", "checking the kernel");
   if (directory !== undefined) return directoryKernel(directory, reporter, signal);
   const kept = before !== undefined && (await isWantedKernelSource(before.source)) ? await findKernel(before.id, signal) : undefined;
-  return kept?.digest === before?.digest && kept !== undefined ? kept : debianKernel(await archive(), reporter, signal);
+  if (kept !== undefined && kept.digest === before?.digest) return kept;
+  return (await otherwise?.()) ?? debianKernel(await archive(), reporter, signal);
 }
 
 async function makeRoot(entry: CatalogEntry, archive: Archive, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): Promise<Root> {
@@ -159,12 +220,12 @@ async function makeRoot(entry: CatalogEntry, archive: Archive, temporary: Tempor
 }
 
 /** The archive, opened when it is first asked for: a repair may not need it. */
-function onceOpened(entry: CatalogEntry, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): () => Promise<Archive> {
+function onceOpened(suite: string, temporary: TemporaryDirectory, reporter: Reporter, signal: AbortSignal | undefined): () => Promise<Archive> {
   let archive: Promise<Archive> | undefined;
   return () => {
     if (archive === undefined) {
       reporter.phase("kernel", "fetching package lists");
-      archive = makePrivate(join(temporary.path, "apt")).then((directory) => openArchive(entry.suite, directory, signal));
+      archive = makePrivate(join(temporary.path, "apt")).then((directory) => openArchive(suite, directory, signal));
     }
     return archive;
   };

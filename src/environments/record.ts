@@ -49,6 +49,33 @@ export class Fields {
     return Object.hasOwn(this.value, name);
   }
 
+  /** Whether it is there and not null, which some programs write for what is not there. */
+  isSet(name: string): boolean {
+    return this.get(name) !== undefined && this.get(name) !== null;
+  }
+
+  /** A string of at most `maxLength` characters, any but NUL. */
+  string(name: string, maxLength: number): string {
+    const value = this.get(name);
+    if (!isString(value, maxLength)) throw this.wrong(name, `text of at most ${maxLength} characters`);
+    return value;
+  }
+
+  /** A list of at most `maxCount` such strings. */
+  strings(name: string, maxCount: number, maxLength: number): string[] {
+    const value = this.get(name);
+    if (!Array.isArray(value) || value.length > maxCount || !value.every((each) => isString(each, maxLength))) throw this.wrong(name, `a list of at most ${maxCount} texts of at most ${maxLength} characters`);
+    return value;
+  }
+
+  /** An object whose values are all such strings. */
+  stringMap(name: string, maxCount: number, maxLength: number): Record<string, string> {
+    const value = this.get(name);
+    const pairs = value !== null && typeof value === "object" && !Array.isArray(value) ? Object.entries(value) : undefined;
+    if (pairs === undefined || pairs.length > maxCount || !pairs.every(([key, each]) => isString(key, maxLength) && isString(each, maxLength))) throw this.wrong(name, `at most ${maxCount} texts of at most ${maxLength} characters`);
+    return Object.fromEntries(pairs) as Record<string, string>;
+  }
+
   /** A string of 1 to `maxLength` characters that a terminal only prints, matching `pattern` if there is one. */
   text(name: string, maxLength: number, pattern?: RegExp): string {
     const value = this.get(name);
@@ -82,4 +109,8 @@ export class Fields {
   private wrong(name: string, expected: string): PyroError {
     return new PyroError("ENVIRONMENT_INVALID", `${name} of ${this.what} is not ${expected}.`);
   }
+}
+
+function isString(value: unknown, maxLength: number): value is string {
+  return typeof value === "string" && value.length <= maxLength && !value.includes("\0");
 }

@@ -7,7 +7,7 @@ import { digestPattern, hashFile, parseStamp, sameStamp, stampFile, stampRecord,
 import { bootFiles, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { readRecord } from "./record.js";
-import { removeTree } from "./temporary.js";
+import { namesIn, removeTree } from "./temporary.js";
 
 export interface Installed {
   manifest: Manifest;
@@ -73,7 +73,7 @@ export async function readManifestOf(digest: string): Promise<Manifest> {
   });
   if (record === undefined) throw damaged(digest, "manifest.json is missing");
   const manifest = readManifest(record);
-  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest);
+  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest, manifest.image?.configDigest);
   if (manifest.digest !== `sha256:${digest}` || made !== manifest.digest) throw damaged(digest, "its manifest belongs to another one");
   return manifest;
 }
@@ -86,12 +86,37 @@ export async function digestOfName(name: string): Promise<string | undefined> {
   return record.text("digest", 71, digestPattern).slice("sha256:".length);
 }
 
+/** The image that `name`, one of the user's own, stands for; undefined for all other names. */
+export async function sourceOfName(name: string): Promise<string | undefined> {
+  const record = await readRecord(places.name(name), 65_536);
+  return record?.isSet("source") ? record.text("source", 1024) : undefined;
+}
+
+/** Every name that stands for an environment, as far as the record of it can be read; `file` is that record's. */
+export async function installedNames(): Promise<{ file: string; name?: string; digest?: string }[]> {
+  const files = (await namesIn(places.names())).filter((each) => each.endsWith(".json"));
+  return Promise.all(
+    files.map(async (file) => {
+      try {
+        const record = await readRecord(join(places.names(), file), 65_536);
+        if (record === undefined) return { file };
+        record.integer("schema_version", 1, 1);
+        const name = record.text("name", 1024);
+        return places.name(name) === join(places.names(), file) ? { file, name, digest: record.text("digest", 71, digestPattern).slice("sha256:".length) } : { file };
+      } catch (error) {
+        if (error instanceof PyroError) return { file };
+        throw error;
+      }
+    }),
+  );
+}
+
 /**
  * Makes the environment of `manifest` the one that `name` stands for. The boot files are moved out of `from`, a directory on
  * the same file system. Whatever is there of the same digest is replaced, file by file, the manifest last; if it is whole, it stays.
- * The caller holds the install lock.
+ * `source` is the image that a name stands for which does not say it itself. The caller holds the install lock.
  */
-export async function install(name: string, manifest: Manifest, from: string, signal: AbortSignal | undefined): Promise<Installed> {
+export async function install(name: string, manifest: Manifest, from: string, signal: AbortSignal | undefined, source?: string): Promise<Installed> {
   const hex = manifest.digest.slice("sha256:".length);
   const present = await checkInstalled(hex, "full", signal).catch((error: unknown) => {
     if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") return undefined;
@@ -100,7 +125,7 @@ export async function install(name: string, manifest: Manifest, from: string, si
   if (present?.manifest.guestDigest !== manifest.guestDigest) await putInPlace(manifest, from);
   const installed = await checkInstalled(hex, "full", signal);
   await makePrivate(places.names());
-  await writeAtomic(places.name(name), `${JSON.stringify({ schema_version: 1, name, digest: manifest.digest }, undefined, 2)}\n`, 0o600);
+  await writeAtomic(places.name(name), `${JSON.stringify({ schema_version: 1, name, digest: manifest.digest, ...(source !== undefined && { source }) }, undefined, 2)}\n`, 0o600);
   return installed;
 }
 

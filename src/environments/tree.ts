@@ -16,8 +16,11 @@ export interface Attributes {
   xattrs: ReadonlyMap<string, Buffer>;
 }
 
-/** Where a regular file's bytes are in the image. `block` and `chunks` count blocks of the image; -1 in `chunks` is a hole. */
-export type Content = { sizeBytes: number; block: number } | { sizeBytes: number; chunkBits: number; chunks: Int32Array };
+/**
+ * Where a regular file's bytes are in the image. `block` and `chunks` count blocks of the image; -1 in `chunks` is a hole.
+ * `left` is of bytes that were not written, as nothing seemed to need them.
+ */
+export type Content = { sizeBytes: number; block: number } | { sizeBytes: number; chunkBits: number; chunks: Int32Array } | { sizeBytes: number; left: true };
 
 export type Shape =
   | { type: "directory"; children: Map<string, Inode> }
@@ -72,8 +75,8 @@ export class FileTree {
   /**
    * Puts `inode` at `path`. A directory that is already there keeps its children and takes the new attributes; everything else
    * that is there is replaced. Missing parents become directories of root's with mode 0755.
-   * Throws ENVIRONMENT_INVALID for `..`, for a path that leads through something that is no directory, for names that are too
-   * long, and over a limit.
+   * The way there may lead through symbolic links, which never lead out of the tree; what they name and is missing becomes a directory too.
+   * Throws ENVIRONMENT_INVALID for `..`, for a path that leads through a file, for names that are too long, and over a limit.
    */
   put(path: Buffer, inode: Inode): void {
     this.charge(path, path.length); // all of it, since a name that is kept may be a part of the whole string
@@ -85,7 +88,7 @@ export class FileTree {
       this.root.attributes = inode.attributes;
       return;
     }
-    const { children } = this.directory(parts, path).shape;
+    const { children } = this.directory(this.resolve(parts, path), path).shape;
     const present = children.get(name);
     if (present?.shape.type === "directory" && inode.shape.type === "directory") {
       present.attributes = inode.attributes;
@@ -94,6 +97,23 @@ export class FileTree {
     if (inode.shape.type === "pending") this.pending++;
     this.count(path);
     children.set(name, inode);
+  }
+
+  /** Makes the directory `path`, unless there is one. What else is in its way stays, and is reported as `put` does. */
+  makeDirectory(path: Buffer): void {
+    this.directory(this.resolve(splitPath(path), path), path);
+  }
+
+  /** Every inode, some of them more than once. */
+  *inodesInIt(): Generator<Inode> {
+    const directories: Directory[] = [this.root];
+    for (const directory of directories) {
+      yield directory;
+      for (const child of directory.shape.children.values()) {
+        if (child.shape.type === "directory") directories.push(child as Directory);
+        else yield child;
+      }
+    }
   }
 
   /** Gives what is at `target` another name. A target that is not there (yet) is looked for again by `resolveLinks`. */
@@ -114,13 +134,21 @@ export class FileTree {
     const parts = splitPath(path);
     const name = parts.pop();
     if (name === undefined) return false;
-    const parent = this.walk(parts);
+    const parent = this.walk(this.resolve(parts, path));
     return parent?.shape.type === "directory" && parent.shape.children.delete(name);
   }
 
-  /** What is at `path`; symbolic links are not followed. */
+  /** Takes away all that is in the directory `path`, which stays. A symbolic link to a directory will do; nothing happens where there is none. */
+  clear(path: Buffer): void {
+    const directory = this.walk(this.resolve(splitPath(path), path));
+    if (directory?.shape.type === "directory") directory.shape.children.clear();
+  }
+
+  /** What is at `path`; symbolic links on the way are followed, the last one is not. */
   find(path: Buffer): Inode | undefined {
-    return this.walk(splitPath(path));
+    const parts = splitPath(path);
+    const name = parts.pop();
+    return name === undefined ? this.root : this.walk([...this.resolve(parts, path), name]);
   }
 
   /** Resolves the hard links that came before their targets. Throws ENVIRONMENT_INVALID for those that have none. */
@@ -129,14 +157,14 @@ export class FileTree {
     const directories: Directory[] = [this.root];
     for (const { shape } of directories) {
       for (const [name, child] of shape.children) {
-        if (child.shape.type === "pending") shape.children.set(name, this.resolve(child, name));
+        if (child.shape.type === "pending") shape.children.set(name, this.resolveLink(child, name));
         else if (child.shape.type === "directory") directories.push(child as Directory);
       }
     }
     this.pending = 0;
   }
 
-  private resolve(link: Inode, name: string): Inode {
+  private resolveLink(link: Inode, name: string): Inode {
     const seen: Inode[] = [];
     let found: Inode | undefined = link;
     while (found?.shape.type === "pending") {
@@ -158,6 +186,39 @@ export class FileTree {
 
   private over(limit: keyof TreeLimits, path: Buffer): PyroError {
     return invalid(`${showPath(path)} is over the limit ${limit} (${this.limits[limit]})`);
+  }
+
+  /**
+   * Where `parts` lead when symbolic links are followed, as a path without any. Like a guest whose root this is would go: `/` is our root, and
+   * `..` of it is it again. What is not there is taken to be a directory.
+   */
+  private resolve(parts: readonly string[], path: Buffer): string[] {
+    let way: Inode[] = []; // of `resolved`, as far as it is there
+    let resolved: string[] = [];
+    let left: readonly string[] = parts;
+    for (let at = 0, links = 0; at < left.length; at++) {
+      const part = left[at]!;
+      if (part === "..") {
+        resolved.pop();
+        way.length = Math.min(way.length, resolved.length);
+        continue;
+      }
+      const { shape } = way.length === 0 ? this.root : way.at(-1)!;
+      const child = way.length === resolved.length && shape.type === "directory" ? shape.children.get(part) : undefined;
+      if (child?.shape.type !== "symlink") {
+        resolved.push(part);
+        if (child !== undefined) way.push(child);
+        continue;
+      }
+      if (++links > maxLinks) throw invalid(`${showPath(path)} leads through more than ${maxLinks} symbolic links (maxLinks)`);
+      const target = child.shape.target.toString("latin1");
+      if (target.startsWith("/")) [way, resolved] = [[], []];
+      left = [...target.split("/").filter((each) => each !== "" && each !== "."), ...left.slice(at + 1)];
+      at = -1;
+      if (left.some((each) => each.length > maxNameBytes)) throw invalid(`${showPath(path)} leads through a symbolic link to a name of more than ${maxNameBytes} bytes (maxNameBytes)`);
+      if (resolved.length + left.length > this.limits.maxDepth) throw this.over("maxDepth", path);
+    }
+    return resolved;
   }
 
   private directory(parts: string[], path: Buffer): Directory {
@@ -189,6 +250,8 @@ export class FileTree {
 
 /** Hard links to hard links that have not come yet. */
 const maxLinkChain = 40;
+/** Symbolic links on the way to one name, as in Linux (MAXSYMLINKS). */
+const maxLinks = 40;
 
 const impliedAttributes: Attributes = { mode: 0o755, uid: 0, gid: 0, mtime: { seconds: 0, nanoseconds: 0 }, xattrs: new Map() };
 
@@ -197,7 +260,7 @@ function impliedDirectory(): Directory {
 }
 
 /** The names of a path as latin1, from the root down: `/`, `./` and empty parts mean nothing, `..` is refused. */
-function splitPath(path: Buffer): string[] {
+export function splitPath(path: Buffer): string[] {
   const parts: string[] = [];
   for (const part of path.toString("latin1").split("/")) {
     if (part === "" || part === ".") continue;

@@ -11,6 +11,7 @@ import {
   pruneEnvironments,
   pullEnvironment,
   reapExpired,
+  removeEnvironment,
   runInVm,
   startVm,
   statsVm,
@@ -43,6 +44,12 @@ export interface PullOptions {
   onProgress?: (progress: PullProgress) => void;
   /** Makes the environment again although it is installed and whole. */
   force?: boolean;
+  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for the archive in `input`. */
+  source?: string;
+  /** An archive as `docker save` or a tar of a layout directory is one. */
+  input?: AsyncIterable<Uint8Array>;
+  /** `linux/amd64`, also with a variant (`linux/amd64/v3`): which image of several. */
+  platform?: string;
 }
 
 export interface RunInVmOptions extends RunRequest {
@@ -67,7 +74,10 @@ export class Pyro {
     return listEnvironments(options);
   }
 
-  /** Makes an environment ready for use; does nothing but verify it when it is there. Throws NOT_FOUND, REGISTRY, DISK_FULL, HOST_MISSING. */
+  /**
+   * Makes an environment of the catalog, or an image, ready for use; does nothing but verify it when it is there, and follow an image's tag. Throws NOT_FOUND,
+   * REGISTRY, ENVIRONMENT_INVALID, UNSUPPORTED, DENIED, DISK_FULL, HOST_MISSING.
+   */
   async pullEnvironment(environment: string, options: PullOptions = {}): Promise<Environment> {
     return pullEnvironment(environment, options);
   }
@@ -85,9 +95,14 @@ export class Pyro {
     return inspectEnvironment(environment, options);
   }
 
-  /** Removes what no name refers to any more, templates that nothing can be forked from any more, and what broke off; never what a VM uses. */
-  async pruneEnvironments(options: { signal?: AbortSignal } = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
+  /** Removes what no name refers to any more (and environments that were pulled longer ago than `olderThanSeconds`, or more than `maxMib` of them), templates that nothing can be forked from any more, and what broke off; never what a VM uses. */
+  async pruneEnvironments(options: { signal?: AbortSignal; olderThanSeconds?: number; maxMib?: number } = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
     return pruneEnvironments(options);
+  }
+
+  /** Removes an installed environment, with what nothing else needs. Throws NOT_FOUND, INVALID_STATE while a VM runs from it. */
+  async removeEnvironment(environment: string, options: { signal?: AbortSignal } = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
+    return removeEnvironment(environment, options);
   }
 
   /**

@@ -17,7 +17,7 @@ beforeAll(() => {
   mkdirSync(join(directory, "bin"));
   symlinkSync(main, join(directory, "bin/pyro"));
   mkdirSync(names, { recursive: true });
-  writeFileSync(join(names, "registry.example%2Fteam%2Fci%3A1.json"), "{}");
+  writeFileSync(join(names, "registry.example%2Fteam%2Fci%3A1.json"), JSON.stringify({ schema_version: 1, name: "registry.example/team/ci:1", digest: `sha256:${"0".repeat(64)}` }));
   for (const shell of ["bash", "zsh", "fish"]) writeFileSync(join(directory, shell), execFileSync("pyro", ["completion", shell], { env }));
   vm = execFileSync("pyro", ["vm", "create", "debian:12"], { env, encoding: "utf8" }).trim();
 });
@@ -45,7 +45,7 @@ test("commands and subcommands", () => {
 
 test("flags are the command's own, switches once", () => {
   expect(offered("run", "--")).toEqual([
-    "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--interactive", "--tty", "--network", "--allow-host-compat", "--json", "--quiet", "--help",
+    "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "--interactive", "--tty", "--network", "--allow-host-compat", "--json", "--quiet", "--help",
   ]);
   expect(offered("vm", "exec", "--env", "A=b", "--json", "-t", vm, "-")).toEqual(["--timeout-seconds", "--env", "--user", "--workdir", "--interactive", "--rm", "--detach", "--job", "--quiet", "--help"]);
   expect(offered("--v")).toEqual(["--version"]);

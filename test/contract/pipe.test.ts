@@ -18,8 +18,8 @@ interface Answer {
   error?: { code: number; message: string; data: { code: string; hint?: string } };
 }
 
-/** Writes `pieces`, then a request whose answer is waited for, then ends the input. */
-async function talk(pieces: Iterable<Buffer | string>): Promise<{ status: number | null; stderr: string; answers: Answer[] }> {
+/** Writes `pieces`, then a request whose answer is waited for, with those to `ids`; then ends the input, which cancels what still runs. */
+async function talk(pieces: Iterable<Buffer | string>, ids: readonly number[] = []): Promise<{ status: number | null; stderr: string; answers: Answer[] }> {
   const child = spawn(process.execPath, [main, "pipe"], { env: { PATH: process.env["PATH"]!, HOME: home } });
   const stdout: Buffer[] = [];
   let stderr = "";
@@ -28,7 +28,7 @@ async function talk(pieces: Iterable<Buffer | string>): Promise<{ status: number
   child.stdout.on("data", (chunk: Buffer) => {
     stdout.push(chunk);
     tail = (tail + chunk.toString("latin1")).slice(-200_000);
-    if (tail.includes('"id":"the last one"')) child.stdin.end();
+    if (['"the last one"', ...ids].every((id) => tail.includes(`"id":${id},`))) child.stdin.end();
   });
   for (const piece of pieces) if (!child.stdin.write(piece)) await new Promise((resolve) => child.stdin.once("drain", resolve));
   child.stdin.write('\n{"jsonrpc":"2.0","id":"the last one","method":"list_vms"}\n');
@@ -61,7 +61,7 @@ test("calls that need no VM", async () => {
     request(1, "list_environments"), request(2, "inspect_environment", { environment: "debian:12" }), request(3, "status_vm", { vm_id: "vm-aaaaaaaa" }), request(4, "reap_expired"), request(5, "prune_environments"),
     request(6, "create_vm", { environment: "debian:13" }), request(7, "run_in_vm", { environment: "debian:12", command: "x", mem_mib: 1 }), request(8, "exec_vm", { vm_id: "x", command: "x", timeout_seconds: 0 }),
     request(9, "run_in_vm", { environment: "debian:12", command: "x", capture_bytes: 1 }), request(10, "run_in_vm", { environment: "e".repeat(7_000_000), command: "x" }),
-  ]);
+  ], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   const of = (id: number) => answers.find((each) => each.id === id)!;
   expect((of(1).result as { name: string }[]).map((each) => each.name)).toEqual(["debian:12", "debian:12-base", "debian:12-build"]);
   expect(of(2).result).toMatchObject({ name: "debian:12", installed: false });

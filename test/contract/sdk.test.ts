@@ -7,7 +7,7 @@ test("what `import … from \"pyro-mcp\"` gives", async () => {
   const prototype = (sdk["Pyro"] as { prototype: object }).prototype;
   expect(Object.getOwnPropertyNames(prototype).sort()).toEqual([
     "connectVm", "constructor", "createServer", "createVm", "deleteVm", "execVm", "inspectEnvironment", "listEnvironments", "listVms", "logsVm", "networkInfoVm", "openVm", "pruneEnvironments",
-    "pullEnvironment", "reapExpired", "runInVm", "startVm", "statsVm", "statusVm", "stopVm", "warmEnvironment",
+    "pullEnvironment", "reapExpired", "removeEnvironment", "runInVm", "startVm", "statsVm", "statusVm", "stopVm", "warmEnvironment",
   ]);
 });
 

@@ -113,11 +113,23 @@ test("paths that can't be are refused", async () => {
   expect(await refusal({ name: "a/../b" })).toContain('"a/../b" has ".." in it');
   expect(await refusal({ name: ".." })).toContain('".."');
   expect(await refusal({ name: "a" }, { name: "a/b" })).toContain('"a/b" lies below "a", which is a file, not a directory');
-  expect(await refusal({ name: "a", type: "2", link: "/etc" }, { name: "a/passwd" })).toContain("which is a symlink");
+  expect(await refusal({ name: "a", type: "2", link: "b" }, { name: "b", type: "2", link: "/a" }, { name: "a/c" })).toContain("more than 40 symbolic links (maxLinks)");
   expect(await refusal({ name: "./" , type: "2", link: "x" })).toContain("is the root, and no directory");
   expect(await refusal({ name: "x", pax: { path: "n".repeat(256) } })).toContain("maxNameBytes");
   expect(await refusal({ name: "a", type: "2", link: "x", pax: { linkpath: "l".repeat(4096) } })).toContain("4095");
   expect(await refusal({ name: "a", type: "3", device: [4096, 0] })).toContain("4096:0");
+});
+
+test("a path may lead through symbolic links, which never lead out of the tree", async () => {
+  const found = await image(
+    { name: "etc/x" },
+    { name: "a", type: "2", link: "/etc" }, { name: "a/passwd" },
+    { name: "b", type: "2", link: "../../../../etc" }, { name: "b/group" },
+    { name: "c", type: "2", link: "d/../missing/./e" }, { name: "c/f" },
+    { name: "g", type: "1", link: "a/passwd" },
+  );
+  expect([...found.keys()].sort()).toEqual(["", "a", "b", "c", "etc", "etc/group", "etc/passwd", "etc/x", "g", "missing", "missing/e", "missing/e/f"]);
+  expect(found.get("g")!.nid).toBe(found.get("etc/passwd")!.nid);
 });
 
 test("names of any bytes, in the order of bytes", async () => {

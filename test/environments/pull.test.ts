@@ -176,11 +176,10 @@ test("the proxy that the host's apt uses is used, unless the user set one", asyn
 describe("names", () => {
   test.each([
     ["debian:12-bsae", "NOT_FOUND", "Did you mean debian:12-base or debian:12-build?"],
-    ["alpine", "NOT_FOUND", "Available are debian:12, debian:12-base, debian:12-build."],
+    ["alpine", "NOT_FOUND", "Available are debian:12, debian:12-base, debian:12-build, and images: docker.io/library/NAME:TAG"],
     ["", "NOT_FOUND", "Available are"],
-    ["../../etc/passwd", "UNSUPPORTED", "Available are"],
-    ["docker.io/library/python:3.12", "UNSUPPORTED", "Available are"],
-    ["python@sha256:00", "UNSUPPORTED", "Available are"],
+    ["docker.io/Library/python:3.12", "INVALID_ARGUMENT", "An image is REGISTRY/NAME:TAG"],
+    ["python@sha256:00", "INVALID_ARGUMENT", "An image is REGISTRY/NAME:TAG"],
   ])("%s", async (unknown, code, hint) => {
     for (const verb of [pullEnvironment, openEnvironment, inspectEnvironment]) {
       await expect(verb(unknown)).rejects.toMatchObject({ code, hint: expect.stringContaining(hint) });

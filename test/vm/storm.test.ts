@@ -10,7 +10,7 @@ import { eventually, processesWith } from "./pyro.js";
 
 const seed = Number(process.env["PYRO_STORM_SEED"] ?? Math.floor(Math.random() * 1e9));
 const operations = Number(process.env["PYRO_STORM_OPERATIONS"] ?? 500);
-const stormMs = Number(process.env["PYRO_STORM_MS"] ?? 240_000);
+const stormMs = Number(process.env["PYRO_STORM_MS"] ?? 150_000);
 const most = 7; // VMs at a time
 const patienceMs = 10_000; // then the process is killed, which is one more thing that happens
 

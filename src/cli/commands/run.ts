@@ -1,5 +1,4 @@
 import type { Command as Program } from "commander";
-import { PyroError } from "../../base/error.js";
 import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
@@ -8,7 +7,7 @@ import type { CommandContext } from "../program.js";
 import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 
 /** The flags are the request's own fields. */
-type RunFlags = Omit<RunRequest, "environment" | "command" | "cwd"> & SurroundingFlags & TerminalFlags & { json?: boolean; quiet?: boolean };
+type RunFlags = Omit<RunRequest, "environment" | "command" | "entrypoint" | "cwd"> & SurroundingFlags & TerminalFlags & { entrypoint?: string; json?: boolean; quiet?: boolean };
 
 export function define(program: Program, context: CommandContext): void {
   const command = program
@@ -16,14 +15,14 @@ export function define(program: Program, context: CommandContext): void {
     .summary("run one command in a VM of its own")
     .description("Boots a VM from ENVIRONMENT, runs COMMAND in it, prints its output and leaves no trace.")
     .usage("ENVIRONMENT [flags] [--] COMMAND [ARG...]")
-    .argument("<environment>", "name of an environment, see `pyro env list`")
-    .argument("[command...]", "executed as it is, without a shell; flags end at its first word")
+    .argument("<environment>", "name of an environment, see `pyro env list`; or an image, see `pyro env pull --help`")
+    .argument("[command...]", "executed as it is, without a shell; an image's own when left out; flags end at its first word")
     .addOption(limitOption("--vcpu-count <n>", "virtual processors", "vcpuCount"))
     .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"))
     .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"));
-  terminalOptions(surroundingOptions(command))
+  terminalOptions(surroundingOptions(command).option("--entrypoint <program>", "instead of the image's own entrypoint; empty for none"))
     .option("--network", "allow the guest to reach the network (not available yet: refused)")
     .option("--allow-host-compat", "run on the host, NOT ISOLATED, if no VM can be had")
     .option("--json", "print one JSON object instead of streaming the output")
@@ -48,19 +47,16 @@ Examples:
 }
 
 async function run(environment: string, command: readonly string[], flags: RunFlags, context: CommandContext): Promise<number> {
-  if (command.length === 0) {
-    throw new PyroError("INVALID_ARGUMENT", "There is no command to run.", { hint: `pyro run ${environment} -- git --version` });
-  }
   const { output, interrupts } = context;
   const ownLines = flags.json !== true && flags.quiet !== true;
   const onPhase = (phase: Phase) => {
     if (ownLines) phaseLine(output, "run", environment, phase);
     if (flags.json !== true) warningLine(output, phase);
   };
-  const { json, quiet: _quiet, interactive: _interactive, tty: _tty, env, user, workdir, ...sizes } = flags;
-  const request = { ...sizes, ...surroundingsOf({ env: { ...terminalVariables(flags), ...env }, ...(user && { user }), ...(workdir && { workdir }) }) };
+  const { json, quiet: _quiet, interactive: _interactive, tty: _tty, env, user, workdir, entrypoint, ...sizes } = flags;
+  const request = { ...sizes, ...(command.length > 0 && { command: exactWords(command) }), ...(entrypoint !== undefined && { entrypoint: entrypoint === "" ? [] : [entrypoint] }), ...surroundingsOf({ env: { ...terminalVariables(flags), ...env }, ...(user && { user }), ...(workdir && { workdir }) }) };
   const result = await runInVm(
-    { environment, command: exactWords(command), ...request },
+    { environment, ...request },
     {
       signal: AbortSignal.any([interrupts.signal, output.lost]),
       onPhase,

@@ -2,6 +2,7 @@
 import { PyroError } from "../../base/error.js";
 import { cancelled, sleep } from "../../base/deadline.js";
 import type { Channel } from "../../channel/index.js";
+import { configOf } from "../../environments/index.js";
 import { portCount, type FoundVm } from "../../vmm/index.js";
 import type { AnsweringVm } from "../exec.js";
 import { next } from "./lifecycle.js";
@@ -35,12 +36,14 @@ export async function connectVm({ record, found }: Known, options: ConnectOption
   next(record.vmId, record.state, "use", record.lastError);
   if (found === undefined || record.executionMode === "host_compat") throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`, { hint: `pyro vm exec --rm ${record.vmId} -- COMMAND (execVm in the SDK)` });
   const channel = await firstAnswer(found, record.vmId, options);
+  const config = record.environmentDigest === undefined ? undefined : await configOf(record.environmentDigest);
   return {
     vmId: record.vmId,
     environment: record.environment,
     accelerator: record.accelerator ?? "tcg",
     channel,
     bootMs: record.bootMs ?? 0,
+    ...(config && { config }),
     vm: found,
     found,
     release: () => {

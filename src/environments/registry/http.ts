@@ -1,0 +1,159 @@
+/** HTTP to registries: the user's proxies and certificates, deadlines, redirects that carry no secret to somebody else. */
+import { readFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import type { Readable } from "node:stream";
+import { rootCertificates } from "node:tls";
+import { Agent, EnvHttpProxyAgent, request, type Dispatcher } from "undici";
+import { PyroError, systemCode } from "../../base/error.js";
+import { cancelled } from "../../base/deadline.js";
+import { harmlessLine } from "../../base/harmless.js";
+import { settings } from "../../base/settings.js";
+import { BrokenOff } from "../images/blobs.js";
+
+export const httpLimits = {
+  connectMs: 30_000,
+  /** Until an answer begins, and between two parts of it. */
+  silenceMs: 60_000,
+  maxHeaderBytes: 65_536,
+  maxRedirects: 10,
+} as const;
+
+export interface Answer {
+  status: number;
+  /** By small letters; the first one of several. */
+  header(name: string): string | undefined;
+  body: Readable;
+  /** Where it came from at last. */
+  url: URL;
+}
+
+export interface AskOptions {
+  method?: "GET" | "POST";
+  headers?: Record<string, string>;
+  body?: string;
+  /** Of `Authorization`. Goes to the origin that is asked, and nowhere else. */
+  authorization?: string | undefined;
+  signal: AbortSignal | undefined;
+}
+
+export class Http {
+  private constructor(
+    private readonly proxied: Dispatcher,
+    private readonly direct: Dispatcher,
+  ) {}
+
+  /** Throws DENIED for certificates that the user names and that can't be read. */
+  static async open(): Promise<Http> {
+    const ca = await certificates();
+    const common = { connect: { ca, timeout: httpLimits.connectMs }, headersTimeout: httpLimits.silenceMs, bodyTimeout: httpLimits.silenceMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
+    const proxies = settings.proxies();
+    const either = (name: string) => proxies[name] ?? proxies[name.toUpperCase()] ?? "";
+    const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, proxyTunnel: false, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });
+    return new Http(agent, new Agent(common));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.proxied.destroy(), this.direct.destroy()]);
+  }
+
+  /** An answer of any status, redirects followed. Throws BrokenOff for what may be better the next time, REGISTRY for what will not, CANCELLED. */
+  async ask(address: URL, options: AskOptions): Promise<Answer> {
+    let url = address;
+    let { authorization } = options;
+    for (let redirects = 0; ; redirects++) {
+      const answer = await this.askOnce(url, { ...options, authorization });
+      const location = answer.header("location");
+      if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return answer;
+      await drop(answer.body);
+      if (redirects === httpLimits.maxRedirects) throw new PyroError("REGISTRY", `${address.host} redirects more than ${httpLimits.maxRedirects} times (maxRedirects).`);
+      const next = parseUrl(location, url);
+      if (next === undefined || !/^https?:$/.test(next.protocol) || (url.protocol === "https:" && next.protocol !== "https:")) throw new PyroError("REGISTRY", `${url.host} redirects to ${next === undefined ? "no address" : `${next.protocol}//${next.host}`}, which is not followed.`);
+      if (next.origin !== url.origin) authorization = undefined;
+      url = next;
+    }
+  }
+
+  private async askOnce(url: URL, { method = "GET", headers = {}, body, authorization, signal }: AskOptions): Promise<Answer> {
+    const dispatcher = isLoopback(url.hostname) ? this.direct : this.proxied; // a proxy's loopback is another one
+    try {
+      const answer = await request(url, { method, headers: { "user-agent": "pyro-mcp", ...headers, ...(authorization !== undefined && { authorization }) }, dispatcher, ...(body !== undefined && { body }), ...(signal && { signal }) });
+      return {
+        status: answer.statusCode,
+        header: (name) => {
+          const value = answer.headers[name];
+          return Array.isArray(value) ? value[0] : value;
+        },
+        body: answer.body,
+        url,
+      };
+    } catch (error) {
+      throw networkError(error, url, signal);
+    }
+  }
+}
+
+/** What a failure on the wire means; also one in the middle of a body. */
+export function networkError(error: unknown, url: URL, signal: AbortSignal | undefined): PyroError {
+  if (signal?.aborted) return cancelled(signal);
+  if (error instanceof PyroError) return error;
+  const causes = error instanceof AggregateError ? [error, ...error.errors] : [error, error instanceof Error ? error.cause : undefined];
+  const code = causes.map(systemCode).find((each) => each !== undefined) ?? "";
+  const message = `${url.protocol}//${url.host} could not be reached: ${harmlessLine(error instanceof Error && error.message !== "" ? error.message : code || String(error), 300)}`;
+  if (/CERT|SELF_SIGNED|UNABLE_TO_|ALTNAME/.test(code)) return new PyroError("REGISTRY", message, { hint: "Its certificate is not trusted here. PYRO_REGISTRY_CA names a file with the certificates of your own authority (PEM).", cause: error });
+  if (isNotTls(code)) return new PyroError("REGISTRY", message, { hint: `It does not speak TLS. If it is meant to be asked without: PYRO_PLAIN_HTTP_REGISTRIES=${url.host}`, cause: error });
+  if (code === "ENOTFOUND") return new PyroError("REGISTRY", message, { hint: "Check the name, and the network.", cause: error });
+  return new BrokenOff(message, { cause: error });
+}
+
+/** OpenSSL's ways of saying that what came was no TLS. */
+export function isNotTls(code: string): boolean {
+  return /^(?:EPROTO|ERR_SSL_WRONG_VERSION_NUMBER|ERR_SSL_PACKET_LENGTH_TOO_LONG|ERR_SSL_HTTP_REQUEST|ERR_SSL_RECORD_LAYER_FAILURE)$/.test(code);
+}
+
+export function isLoopback(hostname: string): boolean {
+  const address = hostname.replace(/^\[|\]$/g, "");
+  return address === "localhost" || address.endsWith(".localhost") || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
+}
+
+/** Reads a short body. Throws REGISTRY beyond `maxBytes`, and BrokenOff. */
+export async function readBody({ body, url }: Answer, maxBytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let total = 0;
+  try {
+    for await (const part of body as AsyncIterable<Buffer>) {
+      total += part.length;
+      if (total > maxBytes) throw new PyroError("REGISTRY", `${url.host} answered with more than ${maxBytes} bytes.`);
+      parts.push(part);
+    }
+  } catch (error) {
+    throw networkError(error, url, signal);
+  }
+  return Buffer.concat(parts, total);
+}
+
+/** Lets go of a body that nobody reads. */
+export async function drop(body: Readable): Promise<void> {
+  body.on("error", () => {});
+  body.destroy();
+}
+
+export function parseUrl(text: string, base?: URL): URL | undefined {
+  try {
+    const url = new URL(text, base);
+    url.username = "";
+    url.password = "";
+    return url;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Node knows Mozilla's certificates, and nothing of those that a company has put on its machines. */
+async function certificates(): Promise<string[]> {
+  const system = await readFile(settings.systemCertificates(), "utf8").catch(() => "");
+  const named = settings.registryCa();
+  const own = named === undefined ? "" : await readFile(named, "utf8").catch((cause: unknown) => {
+    throw new PyroError("DENIED", `The certificates in ${named} can't be read.`, { hint: "PYRO_REGISTRY_CA names a file of certificates (PEM).", cause });
+  });
+  return [...(system === "" ? rootCertificates : [system]), ...(own === "" ? [] : [own])];
+}

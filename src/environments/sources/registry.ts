@@ -1,0 +1,57 @@
+/** Images in a registry (OCI distribution specification 1.1; Docker's registry is the same but for the names of types). */
+import { PyroError } from "../../base/error.js";
+import { digestOf } from "../digest.js";
+import type { OpenBlob } from "../images/blobs.js";
+import { documentTypes, imageLimits } from "../images/documents.js";
+import type { ImageSource } from "../images/image.js";
+import { printReference, type RegistryReference } from "../images/reference.js";
+import type { Reporter } from "../progress.js";
+import { RegistryClient } from "../registry/client.js";
+import { drop, Http, networkError, readBody, type Answer } from "../registry/http.js";
+
+export async function openRegistry(reference: RegistryReference, reporter: Reporter): Promise<ImageSource> {
+  const http = await Http.open();
+  const shown = printReference(reference);
+  reporter.phase("image", `asking ${reference.host}`);
+  const client = new RegistryClient(http, reference, (what) => reporter.phase("image", what));
+  const manifest = async (which: string, abort: AbortSignal | undefined) => {
+    const answer = await client.get(`manifests/${which}`, { accept: documentTypes.join(", ") }, abort);
+    return { answer, data: await readBody(answer, imageLimits.maxManifestBytes, abort) };
+  };
+  return {
+    shown,
+    async root(abort) {
+      const { answer, data } = await manifest(reference.digest ?? reference.tag!, abort);
+      const said = reference.digest ?? answer.header("docker-content-digest");
+      if (said !== undefined && said.startsWith("sha256:") && said !== digestOf(data)) throw new PyroError("REGISTRY", `The manifest that ${reference.host} sent for ${shown} is not ${said}.`);
+      return data;
+    },
+    document: async ({ digest }, abort) => (await manifest(digest, abort)).data,
+    open: (abort) => blobOpener(client, abort),
+    close: () => http.close(),
+  };
+}
+
+function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): OpenBlob {
+  return async ({ digest, sizeBytes }, offset) => {
+    const resumed = offset > 0 && offset < sizeBytes;
+    const answer = await client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...(resumed && { range: `bytes=${offset}-` }) }, signal);
+    if (answer.status === 200) return { offset: 0, content: content(answer, signal) };
+    const from = /^bytes ([0-9]{1,15})-/.exec(answer.header("content-range") ?? "")?.[1];
+    if (from === undefined || Number(from) !== offset) {
+      await drop(answer.body);
+      throw new PyroError("REGISTRY", `${answer.url.host} sent another part of ${digest} than was asked for.`);
+    }
+    return { offset, content: content(answer, signal) };
+  };
+}
+
+async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw networkError(error, url, signal);
+  } finally {
+    await drop(body);
+  }
+}

@@ -1,0 +1,117 @@
+/** A real registry (Debian's docker-registry) on loopback, and a server before it that does to its answers what networks and busy registries do. */
+import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { keepChild, runChild } from "../../src/base/child.js";
+import { sleep } from "../../src/base/deadline.js";
+
+export interface RealRegistry {
+  /** `127.0.0.1:PORT` */
+  host: string;
+  close(): Promise<void>;
+}
+
+export interface RealOptions {
+  /** Names and bcrypt hashes, a line each. */
+  htpasswd?: string;
+  tls?: { certificate: string; key: string };
+}
+
+/** Keeps all it has in `directory`. */
+export async function startRegistry(directory: string, options: RealOptions = {}): Promise<RealRegistry> {
+  const port = await freePort();
+  await mkdir(directory, { recursive: true });
+  const lines = [
+    "version: 0.1", "log:", "  level: error", "storage:", "  filesystem:", `    rootdirectory: ${directory}/data`,
+    "http:", `  addr: 127.0.0.1:${port}`, "  secret: none",
+    ...(options.tls === undefined ? [] : ["  tls:", `    certificate: ${options.tls.certificate}`, `    key: ${options.tls.key}`]),
+    ...(options.htpasswd === undefined ? [] : ["auth:", "  htpasswd:", "    realm: test", `    path: ${directory}/htpasswd`]),
+  ];
+  if (options.htpasswd !== undefined) await writeFile(join(directory, "htpasswd"), options.htpasswd);
+  await writeFile(join(directory, "config.yml"), `${lines.join("\n")}\n`);
+  const child = await keepChild("docker-registry", ["serve", join(directory, "config.yml")], { stdio: ["ignore", "ignore", "ignore"] });
+  for (let tries = 0; ; tries++) {
+    const answers = await new Promise<boolean>((resolve) => {
+      const asked = request({ host: "127.0.0.1", port, path: "/" }, (answer) => (answer.resume(), resolve(true)));
+      asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED"));
+      asked.end();
+    });
+    if (answers) break;
+    if (tries === 300) throw new Error("docker-registry does not listen");
+    await sleep(100);
+  }
+  return { host: `127.0.0.1:${port}`, close: async () => void (await child.end()) };
+}
+
+/** Puts the image `tag` of a layout directory into the registry. */
+export async function push(layout: string, tag: string, to: string, ...flags: string[]): Promise<void> {
+  const { code, stderr } = await runChild("skopeo", ["copy", "--quiet", "--insecure-policy", "--all", "--dest-tls-verify=false", ...flags, `oci:${layout}:${tag}`, `docker://${to}`]);
+  if (code !== 0) throw new Error(stderr);
+}
+
+/** What the server before the registry does with one request; what it leaves is passed on. True if it has answered. */
+export type Fault = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean | Promise<boolean>;
+
+/** `change` may cut or spoil the body of a blob, and is told which request for blobs it is. */
+export interface Front {
+  host: string;
+  /** Paths that were asked for, with the method and the range. */
+  asked: string[];
+  /** What each was asked with. */
+  headers: IncomingMessage["headers"][];
+  fault: Fault | undefined;
+  change: ((body: Buffer, incoming: IncomingMessage) => { body: Buffer; cut?: boolean }) | undefined;
+  close(): Promise<void>;
+}
+
+export async function startFront(behind: string): Promise<Front> {
+  const front: Front = { host: "", asked: [], headers: [], fault: undefined, change: undefined, close: async () => {} };
+  const [host, port] = behind.split(":");
+  const server: Server = createServer((incoming, outgoing) => {
+    front.asked.push(`${incoming.method} ${incoming.url}${incoming.headers.range === undefined ? "" : ` ${incoming.headers.range}`}`);
+    front.headers.push(incoming.headers);
+    void (async () => {
+      if (await front.fault?.(incoming, outgoing)) return;
+      const asked = request({ host, port: Number(port), path: incoming.url, method: incoming.method, headers: { ...incoming.headers, host: behind } }, (answer) => {
+        const parts: Buffer[] = [];
+        answer.on("data", (part: Buffer) => parts.push(part));
+        answer.on("end", () => {
+          const whole = Buffer.concat(parts);
+          const { body, cut } = incoming.url!.includes("/blobs/") ? (front.change?.(whole, incoming) ?? { body: whole }) : { body: whole };
+          const length = cut || body === whole ? {} : { "content-length": `${body.length}` };
+          outgoing.writeHead(answer.statusCode!, { ...answer.headers, ...length });
+          if (cut) outgoing.write(body, () => outgoing.destroy());
+          else outgoing.end(body);
+        });
+      });
+      asked.on("error", () => outgoing.destroy());
+      asked.end();
+    })();
+  });
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  front.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  front.close = () => new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+  return front;
+}
+
+/** A certificate for 127.0.0.1 that nobody knows, with its key. */
+export async function makeCertificate(directory: string): Promise<{ certificate: string; key: string }> {
+  await mkdir(directory, { recursive: true });
+  const [certificate, key] = [join(directory, "certificate.pem"), join(directory, "key.pem")];
+  const made = await runChild("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]);
+  if (made.code !== 0) throw new Error(made.stderr);
+  await readFile(certificate);
+  return { certificate, key };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

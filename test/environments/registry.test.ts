@@ -1,0 +1,390 @@
+/** Pulling from a real registry, over a network that fails in all the ways there are. */
+import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { findProgram, runChild } from "../../src/base/child.js";
+import { holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
+import { readErofs } from "./erofs-reader.js";
+import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
+import { Layout, mediaTypes, sha256 } from "./image-maker.js";
+import { makeCertificate, push, startFront, startRegistry, type Front, type RealRegistry } from "./registry-server.js";
+import { archive } from "./tar-maker.js";
+
+const guest = vi.hoisted(() => ({ path: "" }));
+vi.mock("../../src/base/paths.js", async (original) => {
+  const real = await original<typeof import("../../src/base/paths.js")>();
+  return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
+});
+
+const temporary = useTemporary();
+const before = { ...process.env };
+let registry: RealRegistry;
+let front: Front;
+let layout: Layout;
+let count = 0;
+let missing: string | undefined;
+
+/** Bytes that no compression makes fewer of, so that what is on the wire is as long as it is here. */
+const noise = (seed: number, bytes: number) => {
+  const random = seeded(seed);
+  return Buffer.from(Array.from({ length: bytes }, () => random(256)));
+};
+const lower = archive({ name: "etc/", type: "5" }, { name: "etc/hostname", data: "lower" }, { name: "gone", data: "x" }, { name: "noise", data: noise(1, 300_000) });
+const upper = archive({ name: ".wh.gone" }, { name: "etc/hostname", data: "upper" });
+
+beforeAll(async () => {
+  for (const program of ["docker-registry", "skopeo", "openssl"]) await findProgram(program).catch(() => (missing = program));
+  if (missing !== undefined) return;
+  registry = await startRegistry(join(temporary.path(), "registry"));
+  front = await startFront(registry.host);
+  layout = new Layout(join(temporary.path(), "layout"));
+  await layout.image([lower, upper], { tag: "two", compress: "gzip", config: { Env: ["A=1"], Cmd: ["/bin/true"] } });
+  await layout.image([lower], { tag: "one", compress: "gzip" });
+  const [ours, theirs] = [await layout.image([upper], { compress: "gzip" }), await layout.image([lower], { compress: "gzip", platform: { os: "linux", architecture: "arm64" } })];
+  layout.manifests.splice(-2);
+  layout.name(await layout.blob(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: [theirs, ours] }), mediaTypes.index), "many");
+  await layout.finish();
+  for (const tag of ["two", "one", "many"]) await push(layout.path, tag, `${registry.host}/team/image:${tag}`);
+  const kernel = join(temporary.path(), "kernel");
+  await mkdir(join(kernel, "modules"), { recursive: true });
+  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
+  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+});
+
+afterAll(async () => {
+  process.env = before;
+  await front?.close();
+  await registry?.close();
+});
+
+beforeEach(async ({ skip }) => {
+  skip(missing !== undefined, `${missing} is not installed`);
+  process.env = { ...before, XDG_CACHE_HOME: join(temporary.path(), `cache${++count}`), PYRO_KERNEL_DIR: join(temporary.path(), "kernel"), DOCKER_CONFIG: join(temporary.path(), "docker") };
+  for (const name of ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"]) delete process.env[name];
+  guest.path = join(temporary.path(), "guest");
+  await writeFile(guest.path, "the guest program");
+});
+
+afterEach(async () => {
+  if (front === undefined) return;
+  front.fault = undefined;
+  front.change = undefined;
+  front.asked.length = 0;
+  front.headers.length = 0;
+  await rm(join(temporary.path(), "docker"), { recursive: true, force: true });
+});
+
+const image = (which = ":two") => `${front.host}/team/image${which}`;
+const blobsAsked = () => front.asked.filter((each) => each.includes("/blobs/"));
+async function names(name: string): Promise<string[]> {
+  return [...readErofs((await openEnvironment(name))!.rootDisk).keys()].sort();
+}
+async function nothingInstalled(): Promise<void> {
+  expect((await listEnvironments()).filter((each) => each.installed)).toEqual([]);
+}
+
+test("by tag, and again: nothing but the manifest is asked for", async () => {
+  const told: PullProgress[] = [];
+  const pulled = await pullEnvironment(image(), { onProgress: (each) => told.push(each) });
+  expect(pulled).toMatchObject({ name: image(), installed: true, source: image(), distribution: "oci", version: "two" });
+  expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+  expect(readErofs((await openEnvironment(image()))!.rootDisk).get("etc/hostname")!.content!.toString()).toBe("upper");
+  expect((await openEnvironment(image()))!.config).toEqual({ env: { A: "1" }, cmd: ["/bin/true"] });
+  expect((await inspectEnvironment(image())).image).toMatchObject({ reference: image(), env: ["A=1"], cmd: ["/bin/true"], layers: [{ digest: sha256(gzipSync(lower, { level: 1 })) }, { digest: sha256(gzipSync(upper, { level: 1 })) }] });
+  expect(new Set(told.flatMap((each) => each.layer?.digest ?? []))).toEqual(new Set([sha256(gzipSync(lower, { level: 1 })), sha256(gzipSync(upper, { level: 1 }))]));
+  expect(blobsAsked()).toHaveLength(3);
+  front.asked.length = 0;
+  await pullEnvironment(image());
+  expect(front.asked).toEqual(["GET /v2/team/image/manifests/two"]);
+});
+
+test("a second image fetches only what it does not share", async () => {
+  await pullEnvironment(image(":one"));
+  front.asked.length = 0;
+  await pullEnvironment(image(":two"));
+  expect(blobsAsked()).toHaveLength(2); // its configuration and its upper layer
+});
+
+test("by digest: what is installed is not asked for again", async () => {
+  await pullEnvironment(image());
+  const { manifestDigest } = (await inspectEnvironment(image())).image!;
+  const pinned = image(`@${manifestDigest}`);
+  await pullEnvironment(pinned);
+  front.asked.length = 0;
+  await pullEnvironment(pinned);
+  expect(front.asked).toEqual([]);
+  await expect(pullEnvironment(image(`@sha256:${"0".repeat(64)}`))).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
+
+test("an index of several platforms", async () => {
+  await pullEnvironment(image(":many"));
+  expect(await names(image(":many"))).toEqual(["", "etc", "etc/hostname"]);
+  await expect(pullEnvironment(image(":many"), { platform: "linux/arm64" })).rejects.toMatchObject({ code: "UNSUPPORTED" });
+});
+
+test("what isn't there", async () => {
+  await expect(pullEnvironment(image(":none"))).rejects.toMatchObject({ code: "NOT_FOUND", message: expect.stringContaining("none") });
+  await nothingInstalled();
+});
+
+test("a tag that moves is followed; what was there stays if that fails", async () => {
+  await pullEnvironment(image());
+  const first = (await openEnvironment(image()))!.digest;
+  front.fault = (incoming) => (incoming.url = incoming.url!.replace("manifests/two", "manifests/one"), false);
+  front.change = () => ({ body: Buffer.from("x") });
+  await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY" });
+  expect((await openEnvironment(image()))!.digest).toBe(first);
+  front.change = undefined;
+  await pullEnvironment(image());
+  expect(await names(image())).toEqual(["", "etc", "etc/hostname", "gone", "noise"]);
+});
+
+describe("a blob", () => {
+  const isLower = (incoming: { url?: string | undefined }) => incoming.url!.endsWith(sha256(gzipSync(lower, { level: 1 })));
+
+  test("that breaks off in the middle is resumed", async () => {
+    let breaks = 2;
+    front.change = (body, incoming) => (isLower(incoming) && breaks-- > 0 ? { body: body.subarray(0, 100_000), cut: true } : { body });
+    await pullEnvironment(image());
+    const ranges = front.asked.filter((each) => isLower({ url: each.split(" ")[1] }));
+    expect(ranges[0]).not.toContain("bytes=");
+    expect(ranges.slice(1).every((each) => /bytes=[1-9][0-9]*-$/.test(each))).toBe(true);
+    expect(ranges).toHaveLength(3);
+    expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+  });
+
+  test("that a server without ranges sends from the beginning", async () => {
+    let breaks = 1;
+    front.fault = (incoming) => (delete incoming.headers.range, false);
+    front.change = (body, incoming) => (isLower(incoming) && breaks-- > 0 ? { body: body.subarray(0, 100_000), cut: true } : { body });
+    await pullEnvironment(image());
+    expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+  });
+
+  test("that was fetched in part by a pull that ended goes on from there", async () => {
+    const abort = new AbortController();
+    front.change = (body, incoming) => {
+      if (!isLower(incoming)) return { body };
+      setTimeout(() => abort.abort(), 200);
+      return { body: body.subarray(0, 100_000), cut: true };
+    };
+    await expect(pullEnvironment(image(), { signal: abort.signal })).rejects.toMatchObject({ code: "CANCELLED" });
+    await nothingInstalled();
+    front.change = undefined;
+    front.asked.length = 0;
+    await pullEnvironment(image());
+    expect(front.asked.filter((each) => isLower({ url: each.split(" ")[1] }))).toEqual([expect.stringMatching(/bytes=[1-9][0-9]*-$/)]);
+  });
+
+  test.each([
+    ["changed", (body: Buffer) => ({ body: Buffer.concat([body.subarray(0, 5000), Buffer.from("x"), body.subarray(5001)]) }), "is not that"],
+    ["with more than it should have", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.from("x")]) }), "more than the"],
+  ])("that comes %s is refused, and nothing counts as installed", async (_what, change, message) => {
+    front.change = (body, incoming) => (isLower(incoming) ? change(body) : { body });
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining(message) });
+    await nothingInstalled();
+    expect(await readdir(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/tmp"))).toEqual([]);
+    front.change = undefined;
+    await pullEnvironment(image());
+  });
+
+  test("that never comes whole is given up", async () => {
+    front.change = (body, incoming) => (isLower(incoming) ? { body: body.subarray(0, 0), cut: true } : { body });
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY" });
+    await nothingInstalled();
+  });
+
+  test("elsewhere is fetched there, without who we are", async () => {
+    const elsewhere = await startFront(registry.host);
+    try {
+      await logIn(front.host, "agent:secret");
+      front.fault = (incoming, outgoing) => {
+        if (incoming.headers.authorization === undefined) return answer(outgoing, 401, { "www-authenticate": 'Basic realm="x"' });
+        if (!incoming.url!.includes("/blobs/")) return false;
+        return answer(outgoing, 307, { location: `http://${elsewhere.host}${incoming.url}` });
+      };
+      await pullEnvironment(image());
+      expect(elsewhere.asked).toHaveLength(3);
+      expect(elsewhere.headers.map((each) => each.authorization)).toEqual([undefined, undefined, undefined]);
+      expect(front.headers.some((each) => each.authorization === `Basic ${Buffer.from("agent:secret").toString("base64")}`)).toBe(true);
+    } finally {
+      await elsewhere.close();
+    }
+  });
+
+  test("that redirects for ever", async () => {
+    front.fault = (incoming, outgoing) => incoming.url!.includes("/blobs/") && answer(outgoing, 307, { location: incoming.url! });
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("maxRedirects") });
+  });
+});
+
+describe("a registry that is busy", () => {
+  test("is asked again when it says", async () => {
+    let busy = 2;
+    const at: number[] = [];
+    front.fault = (incoming, outgoing) => {
+      if (!incoming.url!.includes("/manifests/")) return false;
+      at.push(Date.now());
+      return busy-- > 0 && answer(outgoing, 429, { "retry-after": "1" });
+    };
+    await pullEnvironment(image());
+    expect(at).toHaveLength(3);
+    expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(990); // earlier would be what it asked not to be
+  });
+
+  test("for longer than anybody waits", async () => {
+    front.fault = (_incoming, outgoing) => answer(outgoing, 429, { "retry-after": "3600" });
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("3600 s, over the limit maxRetryAfterMs (120000)") });
+  });
+
+  test("for a moment", async () => {
+    let busy = 1;
+    front.fault = (_incoming, outgoing) => busy-- > 0 && answer(outgoing, 503, {});
+    await pullEnvironment(image());
+  });
+});
+
+describe("who asks", () => {
+  /** bcrypt of "secret", which is what docker-registry takes. */
+  const htpasswd = "agent:$2y$05$VgtsLT6dc8LNLdEdgBJLX.BCLDB0YNx.oLcdXrYj.eRntppgvDD7e\n";
+
+  test("a name and a password, in the clear and over TLS with a certificate of one's own", async () => {
+    const tls = await makeCertificate(join(temporary.path(), "tls"));
+    const closed = await startRegistry(join(temporary.path(), "closed"), { htpasswd, tls });
+    try {
+      await push(layout.path, "two", `${closed.host}/team/image:two`, "--dest-creds", "agent:secret");
+      const name = `${closed.host}/team/image:two`;
+      await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "REGISTRY", hint: expect.stringContaining("PYRO_REGISTRY_CA") });
+      process.env["PYRO_REGISTRY_CA"] = tls.certificate;
+      await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "DENIED", hint: expect.stringContaining(`docker login ${closed.host}`) });
+      await logIn(closed.host, "agent:wrong");
+      await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "DENIED" });
+      await logIn(closed.host, "agent:secret");
+      expect((await pullEnvironment(name)).installed).toBe(true);
+    } finally {
+      await closed.close();
+    }
+  });
+
+  test("a token that ends in the middle is renewed", async () => {
+    let valid = "";
+    let given = 0;
+    let uses = 0;
+    front.fault = (incoming, outgoing) => {
+      if (incoming.url!.startsWith("/token")) {
+        expect(incoming.url).toContain("scope=repository%3Ateam%2Fimage%3Apull");
+        expect(incoming.url).toContain("service=test");
+        valid = `t${++given}`;
+        uses = 0;
+        return answer(outgoing, 200, {}, JSON.stringify({ token: valid }));
+      }
+      if (incoming.headers.authorization !== `Bearer ${valid}` || (given === 1 && ++uses > 2)) return answer(outgoing, 401, { "www-authenticate": `Bearer realm="http://${front.host}/token",service="test",scope="repository:team/image:pull"` });
+      delete incoming.headers.authorization;
+      return false;
+    };
+    process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = front.host;
+    await pullEnvironment(image());
+    expect(given).toBe(2);
+  });
+
+  test("an identity token, out of a credential helper", async () => {
+    const bin = join(temporary.path(), "helpers");
+    await mkdir(bin, { recursive: true });
+    await writeFile(join(bin, "docker-credential-test"), `#!/bin/sh\nread host; [ "$1" = get ] && [ "$host" = '${front.host}' ] && echo '{"ServerURL":"x","Username":"<token>","Secret":"identity"}'\n`, { mode: 0o755 });
+    process.env["PATH"] = `${bin}:${process.env["PATH"]}`;
+    await mkdir(join(temporary.path(), "docker"), { recursive: true });
+    await writeFile(join(temporary.path(), "docker/config.json"), JSON.stringify({ credHelpers: { [front.host]: "test" } }));
+    process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = front.host;
+    let asked = "";
+    front.fault = async (incoming, outgoing) => {
+      if (incoming.url === "/token") {
+        for await (const part of incoming) asked += String(part);
+        return answer(outgoing, 200, {}, JSON.stringify({ access_token: "good" }));
+      }
+      if (incoming.headers.authorization !== "Bearer good") return answer(outgoing, 401, { "www-authenticate": `Bearer realm="http://${front.host}/token",service="test"` });
+      delete incoming.headers.authorization;
+      return false;
+    };
+    await pullEnvironment(image());
+    expect(Object.fromEntries(new URLSearchParams(asked))).toMatchObject({ grant_type: "refresh_token", refresh_token: "identity", scope: "repository:team/image:pull", service: "test" });
+  });
+});
+
+test("through a proxy, and past it where the user says so", async () => {
+  await access(layout.path);
+  const proxy = await startFront(registry.host);
+  try {
+    process.env["http_proxy"] = `http://${proxy.host}`;
+    process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = "registry.invalid:5000";
+    let asked = "";
+    proxy.fault = (incoming, outgoing) => {
+      asked = `${incoming.method} ${incoming.url}`;
+      return answer(outgoing, 404, {});
+    };
+    await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "NOT_FOUND" });
+    expect(asked).toMatch(/registry\.invalid:5000/);
+    process.env["no_proxy"] = "registry.invalid";
+    asked = "";
+    await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "REGISTRY" });
+    expect(asked).toBe("");
+  } finally {
+    await proxy.close();
+  }
+});
+
+function answer(outgoing: { writeHead(status: number, headers: Record<string, string>): { end(body?: string): unknown } }, status: number, headers: Record<string, string>, body = ""): true {
+  outgoing.writeHead(status, headers).end(body);
+  return true;
+}
+
+async function logIn(host: string, auth: string): Promise<void> {
+  await mkdir(join(temporary.path(), "docker"), { recursive: true });
+  await writeFile(join(temporary.path(), "docker/config.json"), JSON.stringify({ auths: { [host]: { auth: Buffer.from(auth).toString("base64") } } }));
+}
+
+describe("what is kept of images", () => {
+  test("goes with the last environment that is made of it", async () => {
+    const blobs = async () => (await readdir(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256"))).length;
+    await pullEnvironment(image(":one"));
+    await pullEnvironment(image(":two"));
+    expect(await blobs()).toBe(4); // two configurations, two layers
+    expect((await pruneEnvironments()).removed.filter((each) => !each.startsWith("kernel"))).toEqual([]);
+    const { removed } = await removeEnvironment(image(":two"));
+    expect(removed).toEqual([expect.stringMatching(/^environment sha256:/), "content of images"]);
+    expect(await blobs()).toBe(2);
+    expect(await names(image(":one"))).toEqual(["", "etc", "etc/hostname", "gone", "noise"]);
+    await expect(removeEnvironment(image(":two"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test("stays while a VM runs from it, however it is asked for", async () => {
+    await pullEnvironment(image(":one"));
+    const held = await holdEnvironment((await openEnvironment(image(":one")))!);
+    try {
+      await expect(removeEnvironment(image(":one"))).rejects.toMatchObject({ code: "INVALID_STATE" });
+      expect((await pruneEnvironments({ olderThanSeconds: 0, maxMib: 0 })).removed).toEqual([]);
+    } finally {
+      await held.release();
+    }
+    expect((await pruneEnvironments({ maxMib: 1000, olderThanSeconds: 3600 })).removed).toEqual([]);
+    expect((await pruneEnvironments({ maxMib: 0 })).removed).toEqual([expect.stringMatching(/^environment/), expect.stringMatching(/^kernel/), "content of images"]);
+    await nothingInstalled();
+  });
+
+  test("an image under a name of the user's own, from a layout and from an archive", async () => {
+    await pullEnvironment("team/ci", { source: `${layout.path}:two` });
+    expect(await names("team/ci")).toEqual(["", "etc", "etc/hostname", "noise"]);
+    expect(front.asked).toEqual([]);
+    await pullEnvironment("team/ci"); // which knows where from
+    const archived = join(temporary.path(), "saved.tar");
+    const { code, stderr } = await runChild("skopeo", ["copy", "--quiet", "--insecure-policy", `oci:${layout.path}:two`, `docker-archive:${archived}:team/ci:saved`]);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+    await pullEnvironment(`${archived}:team/ci:saved`);
+    expect(await names(`${archived}:team/ci:saved`)).toEqual(["", "etc", "etc/hostname", "noise"]);
+    await expect(pullEnvironment(layout.path)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("has 3 images") });
+    await expect(pullEnvironment(`${layout.path}:nine`)).rejects.toMatchObject({ code: "NOT_FOUND", hint: expect.stringContaining("two") });
+    await expect(pullEnvironment(temporary.path())).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("no OCI layout") });
+    await expect(pullEnvironment(join(temporary.path(), "nothing"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+});

@@ -1,0 +1,60 @@
+/** Images in real guests: what docker run would do with them. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Layout } from "../environments/image-maker.js";
+import { archive, member } from "../environments/tar-maker.js";
+import { pyro } from "./pyro.js";
+
+const directory = mkdtempSync(join(tmpdir(), "pyro-images-"));
+const layout = new Layout(join(directory, "layout"));
+const many = 100_000;
+
+beforeAll(async () => {
+  execFileSync("gcc", ["-static", "-O2", "-o", join(directory, "hello"), new URL("hello.c", import.meta.url).pathname]);
+  const program = archive({ name: "hello", mode: 0o755, data: readFileSync(join(directory, "hello")) });
+  const config = { Env: ["IMAGE_A=1", "IMAGE_B=two words", "PATH=/nowhere"], Entrypoint: ["/hello"], Cmd: ["by", "itself"], User: "1000:1001", WorkingDir: "/srv/app" };
+  await layout.image([program], { tag: "hello", config, compress: "gzip" });
+  const files = Buffer.concat(Array.from({ length: many }, (_, index) => member({ name: `many/${index % 100}/${index}`, data: `${index}` })));
+  await layout.image([program, archive(files)], { tag: "many", config: { Cmd: ["/hello", "count", "/many"] }, compress: "gzip" });
+  await layout.finish();
+});
+
+afterAll(async () => {
+  rmSync(directory, { recursive: true });
+  await pyro(["env", "prune"]);
+});
+
+const run = async (...args: string[]) => {
+  const { stdout, stderr, status } = await pyro(["run", "--quiet", ...args]);
+  return { stderr, status, lines: stdout.trimEnd().split("\n") };
+};
+
+test("an image without shell and libc runs its own command, as its own user, where it says", async () => {
+  expect(await run(`${layout.path}:hello`)).toEqual({ stderr: "", status: 7, lines: ["uid=1000 gid=1001 cwd=/srv/app", "arg=/hello", "arg=by", "arg=itself", "PATH=/nowhere", "IMAGE_A=1", "IMAGE_B=two words"] });
+});
+
+test("words go to the entrypoint; flags come before what the image says", async () => {
+  expect((await run(`${layout.path}:hello`, "--", "a b", "")).lines).toEqual(["uid=1000 gid=1001 cwd=/srv/app", "arg=/hello", "arg=a b", "arg=", "PATH=/nowhere", "IMAGE_A=1", "IMAGE_B=two words"]);
+  expect((await run("--user", "0", "--workdir", "/", "--env", "IMAGE_A=mine", "--entrypoint", "", `${layout.path}:hello`, "--", "/hello")).lines).toEqual(["uid=0 gid=0 cwd=/", "arg=/hello", "PATH=/nowhere", "IMAGE_A=mine", "IMAGE_B=two words"]);
+  expect((await run("--entrypoint", "/hello", `${layout.path}:hello`)).lines).toContain("arg=/hello"); // and not the image's words
+  expect((await run("--entrypoint", "/hello", `${layout.path}:hello`)).lines).not.toContain("arg=by");
+});
+
+test("100,000 files", async () => {
+  expect(await run("--timeout-seconds", "200", `${layout.path}:many`)).toEqual({ stderr: "", status: 0, lines: [`${many}`] });
+});
+
+test("an archive from standard input, under a name of one's own", async () => {
+  const tar = execFileSync("tar", ["-C", layout.path, "-cf", "-", "."], { maxBuffer: 64 << 20 });
+  const pulled = await pyro(["env", "pull", "own", "--source", "-", "--json"], { input: tar });
+  expect(pulled.stderr).toContain("has 2 images");
+  const saved = new Layout(join(directory, "saved"));
+  await saved.image([archive({ name: "hello", mode: 0o755, data: readFileSync(join(directory, "hello")) })], { tag: "x", config: { Cmd: ["/hello", "saved"] } });
+  await saved.finish();
+  const again = await pyro(["env", "pull", "own", "--source", "-", "--json"], { input: execFileSync("tar", ["-C", saved.path, "-cf", "-", "."], { maxBuffer: 64 << 20 }) });
+  expect(JSON.parse(again.stdout)).toMatchObject({ name: "own", installed: true, source: "the archive on standard input" });
+  expect((await run("own")).lines.slice(0, 3)).toEqual(["uid=0 gid=0 cwd=/", "arg=/hello", "arg=saved"]);
+});
