@@ -231,7 +231,7 @@ export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
     return new PyroError("GUEST_LOST", "The guest powered itself off or crashed while the command ran.", { hint: `The end of its console:\n${vm.vm.console()}`, cause: error });
   }
   if (exit.reason === "killed") {
-    return new PyroError("VMM_EXITED", "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller.", { cause: error });
+    return new PyroError("GUEST_LOST", "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller.", { cause: error });
   }
   return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
 }

@@ -61,7 +61,7 @@ test("why a VM ended is the answer, not that its channel broke", async () => {
   const exec = (reason: string) => execInVm(standIn({ result: lost(), exit: { reason, code: 1, signal: null, stderr: "why" } }), "debian:12", request);
   await expect(exec("ttl")).rejects.toMatchObject({ code: "TIMEOUT" });
   await expect(exec("guest")).rejects.toMatchObject({ code: "GUEST_LOST", hint: "The end of its console:\nlast words" });
-  await expect(exec("killed")).rejects.toMatchObject({ code: "VMM_EXITED", message: "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller." });
+  await expect(exec("killed")).rejects.toMatchObject({ code: "GUEST_LOST", message: "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller." });
   await expect(exec("failed")).rejects.toMatchObject({ code: "VMM_EXITED", message: "QEMU ended while the command ran (status 1): why" });
 });
 
