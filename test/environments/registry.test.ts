@@ -388,3 +388,22 @@ describe("what is kept of images", () => {
     await expect(pullEnvironment(join(temporary.path(), "nothing"))).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
 });
+
+test("a catalog of the user's own: the first source that can be reached", async () => {
+  const file = join(temporary.path(), "catalog.json");
+  process.env["PYRO_CATALOG"] = file;
+  const write = (environments: unknown) => writeFile(file, JSON.stringify({ schema_version: 1, environments }));
+  await write([{ name: "ci", description: "what CI runs in", sources: ["127.0.0.1:1/team/image:two", image(":one")] }]);
+  expect(await listEnvironments()).toContainEqual({ name: "ci", version: "-", description: "what CI runs in", distribution: "oci", platform: "linux/amd64", installed: false });
+  const told: string[] = [];
+  expect(await pullEnvironment("ci", { onProgress: ({ message }) => told.push(message) })).toMatchObject({ name: "ci", installed: true, source: image(":one") });
+  expect(told).toContainEqual(expect.stringMatching(/^https?:\/\/127\.0\.0\.1:1 could not be reached: .* Trying 127\.0\.0\.1:[0-9]+\/team\/image:one$/));
+  expect((await openEnvironment("ci"))!.name).toBe("ci");
+  for (const [wrong, message] of [[[{ name: "debian:12", sources: ["a/b"] }], "pyro's own"], [[{ name: "x", sources: [] }], "no source"], [[{ name: "../x", sources: ["a/b"] }], "can't be an environment's name"], [{}, "a list"]] as const) {
+    await write(wrong);
+    await expect(listEnvironments()).rejects.toThrow(message);
+    expect((await openEnvironment("debian:12"))).toBeUndefined(); // the catalog's own names do without it
+  }
+  await rm(file);
+  await expect(listEnvironments()).rejects.toMatchObject({ code: "NOT_FOUND" });
+});
