@@ -1,5 +1,5 @@
 /** Pulling from a real registry, over a network that fails in all the ways there are. */
-import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
@@ -217,6 +217,32 @@ describe("a blob", () => {
     front.fault = (incoming, outgoing) => incoming.url!.includes("/blobs/") && answer(outgoing, 307, { location: incoming.url! });
     await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("maxRedirects") });
   });
+});
+
+test("a layer that is said to have no bytes, and one that fails while another is on its way", async () => {
+  const wrong = new Layout(join(temporary.path(), "wrong"));
+  const { digest: layer } = await wrong.blob(gzipSync(lower), mediaTypes.gzip);
+  const config = await wrong.blob(JSON.stringify({ os: "linux", architecture: "amd64", rootfs: { type: "layers", diff_ids: [sha256(lower)] } }), mediaTypes.config);
+  wrong.name(await wrong.blob(JSON.stringify({ schemaVersion: 2, config, layers: [{ mediaType: mediaTypes.gzip, digest: layer, size: 0 }] }), mediaTypes.manifest), "empty");
+  await wrong.finish();
+  await expect(pullEnvironment(`${wrong.path}:empty`)).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("more than the 0 bytes") });
+  // The upper layer waits for ever, and what is told is what was wrong with the lower one.
+  const [lowerDigest, upperDigest] = [lower, upper].map((tar) => sha256(gzipSync(tar, { level: 1 })));
+  front.fault = (incoming) => incoming.url!.endsWith(upperDigest!);
+  front.change = (body, incoming) => ({ body: incoming.url!.endsWith(lowerDigest!) ? Buffer.concat([body, body]) : body });
+  await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("more than the") });
+  await nothingInstalled();
+});
+
+test("what was kept and is damaged is fetched again", async () => {
+  await pullEnvironment(image(":one"));
+  const digest = sha256(gzipSync(lower, { level: 1 }));
+  const path = join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256", digest.slice(7));
+  await writeFile(path, Buffer.alloc((await readFile(path)).length));
+  front.asked.length = 0;
+  await pullEnvironment(image(":two"));
+  expect(front.asked.filter((each) => each.includes(digest))).toHaveLength(1);
+  expect(await names(image(":two"))).toEqual(["", "etc", "etc/hostname", "noise"]);
 });
 
 describe("a registry that is busy", () => {
