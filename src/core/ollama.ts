@@ -102,7 +102,7 @@ async function readAnswer(response: Response, onText: ChatOptions["onText"], hea
   let done = false;
   for await (const line of linesOf(response, heard)) {
     const { message, error, done: last } = parseLine(line);
-    if (error !== undefined) throw new PyroError("PROTOCOL", `Ollama broke off: ${harmlessLine(String(error), 500)}`, { hint: "Its own log tells more." });
+    if (error !== undefined && error !== null) throw new PyroError("PROTOCOL", `Ollama broke off: ${harmlessLine(String(error), 500)}`, { hint: "Its own log tells more." });
     const { text, calls } = partsOf(message);
     content += text;
     toolCalls.push(...calls);

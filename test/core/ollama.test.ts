@@ -40,6 +40,7 @@ test.each([1, 2, 3, 7, 64, 100_000])("an answer in pieces of %i bytes", async (p
 test("a last line without an end, and what follows the last chunk", async () => {
   expect(await ask({ chunks: ['{"message":{"content":"a"},"done":true}'], end: "nothing" })).toEqual({ content: "a", toolCalls: [] });
   expect(await ask({ chunks: ['{"message":{"content":"a"},"done":true}\n', '{"message":{"content":"b"}}\n'] })).toEqual({ content: "a", toolCalls: [] });
+  expect(await ask({ chunks: ['{"message":{"content":"a"},"error":null,"done":true}\n'] })).toEqual({ content: "a", toolCalls: [] });
   expect(await ask({ chunks: ['{"message":null,"done":false}\n{"message":{"content":5,"tool_calls":[null,{}]},"done":true}\n'] })).toEqual({ content: "", toolCalls: [{ function: { name: "", arguments: {} } }, { function: { name: "", arguments: {} } }] });
 });
 
