@@ -12,6 +12,7 @@ import { openArchive, type Archive } from "./apt.js";
 import type { CatalogEntry } from "./catalog.js";
 import { digestOf, hashFile } from "./digest.js";
 import { environmentOf, type Environment } from "./environment.js";
+import { keepDocument } from "./images/blobs.js";
 import type { ResolvedImage } from "./images/image.js";
 import { checkOwnName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
 import { buildInitramfs } from "./initramfs.js";
@@ -135,6 +136,7 @@ async function makeFromImage(name: string, reference: ImageReference, image: Res
   const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal, force ? undefined : () => newestKernel(signal));
   const path = join(temporary.path, "root.erofs");
   const root = kept ?? { ...(await makeImageRoot(image, path, { reporter, signal })), source: image.source.shown, createdAt: new Date().toISOString() };
+  await keepDocument(image.manifest);
   const { title, version } = image.config;
   const facts = { name, version: version ?? (reference.kind === "registry" ? (reference.tag ?? "-") : "-"), description: title ?? `Image ${image.source.shown}`.slice(0, 200), distribution: "oci" };
   return putTogether({ ...facts, image: manifestImage(reference, image) }, root, kernel, temporary, reporter, signal);

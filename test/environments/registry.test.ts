@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { findProgram, runChild } from "../../src/base/child.js";
-import { holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
+import { exportEnvironment, holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
 import { readErofs } from "./erofs-reader.js";
 import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
 import { Layout, mediaTypes, sha256 } from "./image-maker.js";
@@ -374,13 +374,29 @@ describe("what is kept of images", () => {
     const blobs = async () => (await readdir(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256"))).length;
     await pullEnvironment(image(":one"));
     await pullEnvironment(image(":two"));
-    expect(await blobs()).toBe(4); // two configurations, two layers
+    expect(await blobs()).toBe(6); // two manifests, two configurations, two layers
     expect((await pruneEnvironments()).removed.filter((each) => !each.startsWith("kernel"))).toEqual([]);
     const { removed } = await removeEnvironment(image(":two"));
     expect(removed).toEqual([expect.stringMatching(/^environment sha256:/), "content of images"]);
-    expect(await blobs()).toBe(2);
+    expect(await blobs()).toBe(3);
     expect(await names(image(":one"))).toEqual(["", "etc", "etc/hostname", "gone", "noise"]);
     await expect(removeEnvironment(image(":two"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test("is written as a layout that others read, with the same digests", async () => {
+    await pullEnvironment(image(":two"));
+    const target = join(temporary.path(), "exported");
+    const { manifestDigest } = await exportEnvironment(image(":two"), target);
+    expect(manifestDigest).toBe((await inspectEnvironment(image(":two"))).image!.manifestDigest);
+    const seen = await runChild("skopeo", ["inspect", "--format", "{{.Digest}}", `oci:${target}:latest`]);
+    expect(seen.stdout.toString().trim()).toBe(manifestDigest);
+    await pullEnvironment(target);
+    expect((await openEnvironment(target))!.digest).toBe((await openEnvironment(image(":two")))!.digest);
+    await expect(exportEnvironment(image(":two"), target)).rejects.toMatchObject({ code: "EXISTS" });
+    await expect(exportEnvironment(image(":one"), `${target}2`)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await rm(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256", manifestDigest.slice(7)));
+    await expect(exportEnvironment(image(":two"), `${target}2`)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
+    expect((await readdir(temporary.path())).filter((each) => each.includes("exported"))).toEqual(["exported"]);
   });
 
   test("stays while a VM runs from it, however it is asked for", async () => {

@@ -5,6 +5,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { open, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
+import { writeAtomic } from "../../base/atomic.js";
 import { checkSignal, sleep } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { takeLock } from "../../base/lock.js";
@@ -71,6 +72,12 @@ export async function fetchDocument(descriptor: Descriptor, openBlob: OpenBlob, 
     if (again) throw new PyroError("ENVIRONMENT_INVALID", `${path} has changed while it was read.`);
     await rm(path);
   }
+}
+
+/** Keeps a small blob that is there already. */
+export async function keepDocument(data: Uint8Array): Promise<void> {
+  await makePrivate(places.blobs());
+  await writeAtomic(places.blob(hexOf({ digest: digestOf(data) })), data, 0o600);
 }
 
 /** Removes those of the blobs that are no longer what their digest says. True if there were any: fetching them again may help. */
