@@ -12,6 +12,7 @@ export type {
   EnvironmentDetails,
   EnvironmentImage,
   ExecResult,
+  ExportResult,
   FileType,
   GuestEntry,
   GuestPath,

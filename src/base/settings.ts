@@ -42,6 +42,8 @@ export const settings = {
   proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
   /** `PYRO_PLAIN_HTTP_REGISTRIES`: registries that are asked without TLS, `HOST:PORT` with commas between them. */
   plainHttpRegistries: () => (read("PYRO_PLAIN_HTTP_REGISTRIES") ?? "").split(",").map((each) => each.trim().toLowerCase()).filter((each) => each !== ""),
+  /** `PYRO_CATALOG`: a file with names of the user's own for images; `pyro-mcp/catalog.json` in XDG_CONFIG_HOME when unset. */
+  userCatalog: () => read("PYRO_CATALOG"),
   /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
   registryCa: () => read("PYRO_REGISTRY_CA"),
   /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it. */

@@ -53,9 +53,9 @@ export function environmentImage({ reference, manifestDigest, layers, config }: 
 }
 
 /** What `manifest` says of `name`; of one of the catalog its own words come first. */
-export function environmentOf(name: string, manifest: Manifest | undefined): Environment {
+export function environmentOf(name: string, manifest: Manifest | undefined, users?: { description: string }): Environment {
   const entry = catalog.find((each) => each.name === name);
-  const { version, description, distribution } = entry ?? manifest ?? { version: "-", description: "An image", distribution: "oci" };
+  const { version, description, distribution } = entry ?? { version: "-", description: "An image", distribution: "oci", ...manifest, ...users };
   const platform = hostArchitecture().platform;
   if (manifest === undefined) return { name, version, description, distribution, platform, installed: false };
   const sizeBytes = bootFiles.reduce((sum, each) => sum + manifest.files[each].sizeBytes, 0);

@@ -1,4 +1,5 @@
 /** Environments: a name becomes a read-only disk, a kernel and an initramfs, once. */
+export type { ExportResult } from "./export.js";
 export { isInCatalog } from "./catalog.js";
 export type { Environment, EnvironmentDetails, EnvironmentImage } from "./environment.js";
 export { holdEnvironment, type HoldOptions } from "./hold.js";
@@ -15,4 +16,5 @@ export { diskUsage, makeTemporary, type TemporaryDirectory } from "./temporary.j
 export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async (...args) => (await import("./pull.js")).pullEnvironment(...args);
 export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async (...args) => (await import("./prune.js")).pruneEnvironments(...args);
 export const removeEnvironment: typeof import("./prune.js").removeEnvironment = async (...args) => (await import("./prune.js")).removeEnvironment(...args);
+export const exportEnvironment: typeof import("./export.js").exportEnvironment = async (...args) => (await import("./export.js")).exportEnvironment(...args);
 export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();

@@ -4,6 +4,7 @@ import { PyroError } from "../base/error.js";
 import { catalog } from "./catalog.js";
 import { environmentImage, environmentOf, type Environment, type EnvironmentDetails } from "./environment.js";
 import { bootFiles } from "./manifest.js";
+import { readUserCatalog } from "./user-catalog.js";
 import { findInstalled, installedNames, type Installed } from "./store.js";
 import { findWanted } from "./wanted.js";
 
@@ -13,14 +14,16 @@ export interface LookOptions {
 
 /** All of the catalog, and what else is installed. Throws CANCELLED. */
 export async function listEnvironments(options: LookOptions = {}): Promise<Environment[]> {
-  const names = new Set([...catalog.map(({ name }) => name), ...(await installedNames()).flatMap(({ name }) => name ?? []).sort()]);
-  return Promise.all([...names].map(async (name) => environmentOf(name, (await look(name, options.signal)).installed?.manifest)));
+  const users = await readUserCatalog();
+  const names = new Set([...[...catalog, ...users].map(({ name }) => name), ...(await installedNames()).flatMap(({ name }) => name ?? []).sort()]);
+  return Promise.all([...names].map(async (name) => environmentOf(name, (await look(name, options.signal)).installed?.manifest, users.find((each) => each.name === name))));
 }
 
 /** What can be named now: all of the catalog, and what else is installed. Quick, as no file of theirs is read: whether they are whole is not known. */
 export async function environmentNames(): Promise<{ name: string; description: string }[]> {
-  const others = (await installedNames()).flatMap(({ name }) => (name === undefined || catalog.some((entry) => entry.name === name) ? [] : [name]));
-  return [...catalog, ...others.map((name) => ({ name, description: "installed" }))].map(({ name, description }) => ({ name, description }));
+  const named = [...catalog, ...(await readUserCatalog().catch(() => []))];
+  const others = (await installedNames()).flatMap(({ name }) => (name === undefined || named.some((entry) => entry.name === name) ? [] : [name]));
+  return [...named, ...others.map((name) => ({ name, description: "installed" }))].map(({ name, description }) => ({ name, description }));
 }
 
 /** Also of names that are in the catalog and not installed. Throws NOT_FOUND, INVALID_ARGUMENT, CANCELLED. */

@@ -104,7 +104,7 @@ async function usageOf(digest: string): Promise<number> {
 }
 
 function blobsOf(image: ManifestImage): string[] {
-  return [image.configDigest, ...image.layers.map(({ digest }) => digest)].map((digest) => digest.slice("sha256:".length));
+  return [image.manifestDigest, image.configDigest, ...image.layers.map(({ digest }) => digest)].map((digest) => digest.slice("sha256:".length));
 }
 
 async function takeStoreLock({ signal, onWait }: PruneOptions) {

@@ -12,8 +12,9 @@ import { openArchive, type Archive } from "./apt.js";
 import type { CatalogEntry } from "./catalog.js";
 import { digestOf, hashFile } from "./digest.js";
 import { environmentOf, type Environment } from "./environment.js";
+import { keepDocument } from "./images/blobs.js";
 import type { ResolvedImage } from "./images/image.js";
-import { checkOwnName, parseImageName, type ImageReference } from "./images/reference.js";
+import { checkOwnName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
 import { buildInitramfs } from "./initramfs.js";
 import { isWantedKernelSource } from "./kernel-source.js";
 import { debianKernel, directoryKernel, findKernel, newestKernel, type Kernel } from "./kernel.js";
@@ -60,7 +61,7 @@ export async function pullEnvironment(given: string, options: PullOptions = {}):
     await sweepTemporary();
     reporter.phase("verify", "checking what is installed");
     const present = options.force ? undefined : await findWhole(name, signal);
-    const installed = "image" in wanted.from ? await pullImage(name, wanted.from.image, present, options, reporter) : (present ?? (await makeFromDebian(wanted.from.debian, options.force ?? false, reporter, signal)));
+    const installed = "images" in wanted.from ? await pullFirstImage(name, wanted.from.images, present, options, reporter) : (present ?? (await makeFromDebian(wanted.from.debian, options.force ?? false, reporter, signal)));
     return environmentOf(name, installed.manifest);
   } finally {
     reporter.end();
@@ -87,8 +88,24 @@ async function findWhole(name: string, signal: AbortSignal | undefined): Promise
 async function wantedOf(name: string, source: string | undefined): Promise<Wanted> {
   if (source === undefined) return findWanted(name);
   checkOwnName(name);
-  return { name, from: { image: await parseImageName(source) } };
+  return { name, from: { images: [await parseImageName(source)] } };
 }
+
+/** A source that can't be reached, or does not have the image for us, is told of, and the next one asked. */
+async function pullFirstImage(name: string, references: readonly ImageReference[], present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
+  for (const [index, reference] of references.entries()) {
+    try {
+      return await pullImage(name, reference, present, options, reporter);
+    } catch (error) {
+      const next = references[index + 1];
+      if (next === undefined || !(error instanceof PyroError) || !nextMayHave.has(error.code)) throw error;
+      reporter.phase("image", `${error.message} Trying ${printReference(next)}`);
+    }
+  }
+  throw new PyroError("INTERNAL", `${name} has no source.`);
+}
+
+const nextMayHave: ReadonlySet<string> = new Set(["REGISTRY", "NOT_FOUND", "DENIED"]);
 
 /** What is installed stays if it is what the reference stands for; a digest stands for the same for ever, and nobody has to be asked. */
 async function pullImage(name: string, reference: ImageReference, present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
@@ -119,6 +136,7 @@ async function makeFromImage(name: string, reference: ImageReference, image: Res
   const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal, force ? undefined : () => newestKernel(signal));
   const path = join(temporary.path, "root.erofs");
   const root = kept ?? { ...(await makeImageRoot(image, path, { reporter, signal })), source: image.source.shown, createdAt: new Date().toISOString() };
+  await keepDocument(image.manifest);
   const { title, version } = image.config;
   const facts = { name, version: version ?? (reference.kind === "registry" ? (reference.tag ?? "-") : "-"), description: title ?? `Image ${image.source.shown}`.slice(0, 200), distribution: "oci" };
   return putTogether({ ...facts, image: manifestImage(reference, image) }, root, kernel, temporary, reporter, signal);

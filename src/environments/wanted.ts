@@ -4,24 +4,27 @@ import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
 import { catalog, type CatalogEntry } from "./catalog.js";
 import { isImageName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
+import { readUserCatalog } from "./user-catalog.js";
 import { installedNames, sourceOfName } from "./store.js";
 
 export interface Wanted {
   /** In full: two ways of writing it are one name. */
   name: string;
   /** What it is made from. */
-  from: { debian: CatalogEntry } | { image: ImageReference };
+  from: { debian: CatalogEntry } | { images: readonly ImageReference[] };
 }
 
 /** Throws NOT_FOUND with the nearest names, INVALID_ARGUMENT for what looks like an image's name and is none. */
 export async function findWanted(name: string): Promise<Wanted> {
   const entry = catalog.find((each) => each.name === name);
   if (entry !== undefined) return { name, from: { debian: entry } };
+  const users = (await readUserCatalog()).find((each) => each.name === name);
+  if (users !== undefined) return { name, from: { images: await Promise.all(users.sources.map(parseImageName)) } };
   const own = await findOwn(name);
   if (own !== undefined) return own;
   if (isImageName(name)) {
     const image = await parseImageName(name);
-    return { name: printReference(image), from: { image } };
+    return { name: printReference(image), from: { images: [image] } };
   }
   throw await notFound(name);
 }
@@ -29,11 +32,11 @@ export async function findWanted(name: string): Promise<Wanted> {
 /** One that was given a name when it was pulled. */
 async function findOwn(name: string): Promise<Wanted | undefined> {
   const source = await sourceOfName(name).catch(() => undefined);
-  return source === undefined ? undefined : { name, from: { image: await parseImageName(source) } };
+  return source === undefined ? undefined : { name, from: { images: [await parseImageName(source)] } };
 }
 
 async function notFound(name: string): Promise<PyroError> {
-  const names = [...catalog.map((each) => each.name), ...(await installedNames()).flatMap((each) => each.name ?? [])];
+  const names = [...catalog.map((each) => each.name), ...(await readUserCatalog()).map((each) => each.name), ...(await installedNames()).flatMap((each) => each.name ?? [])];
   const all = `Available are ${[...new Set(names)].join(", ")}, and images: docker.io/library/NAME:TAG, ./DIRECTORY, ./ARCHIVE.tar.`;
   const near = nearest(name, names);
   return new PyroError("NOT_FOUND", `There is no environment "${harmlessLine(name, 200)}".`, { hint: near.length === 0 ? all : `Did you mean ${near.join(" or ")}? ${all}` });

@@ -19,7 +19,7 @@ function flag(description: string) {
 const commandError = is('a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"]');
 
 export const argument = {
-  environment: z.string({ error: is("the name of an environment, as debian:12") }).describe("What the VM is made of: debian:12 (Git and what agents reach for first), debian:12-base (minimal), debian:12-build (Git and a C toolchain), or another that vm_list_environments names. Pulled once if it is not installed, which takes a minute."),
+  environment: z.string({ error: is("the name of an environment, as debian:12") }).describe("What the VM is made of: debian:12 (Git and what agents reach for first), debian:12-base (minimal), debian:12-build (Git and a C toolchain), another that vm_list_environments names, or an OCI image (docker.io/library/python:3.12-slim). Pulled once if it is not installed, which takes a minute."),
   command: z
     .union([z.string(), z.array(z.string())], { error: commandError })
     .describe('A string is a line for the guest\'s login shell ("make && make test"); an array of words is executed as it is, without a shell (["git", "log", "--format=%s"]).'),

@@ -3,6 +3,7 @@ import {
   createVm,
   deleteVm,
   execVm,
+  exportEnvironment,
   inspectEnvironment,
   listEnvironments,
   listVms,
@@ -24,6 +25,7 @@ import {
   type Environment,
   type EnvironmentDetails,
   type ExecResult,
+  type ExportResult,
   type NetworkInfo,
   type OpenRequest,
   type Phase,
@@ -98,6 +100,14 @@ export class Pyro {
   /** Removes what no name refers to any more (and environments that were pulled longer ago than `olderThanSeconds`, or more than `maxMib` of them), templates that nothing can be forked from any more, and what broke off; never what a VM uses. */
   async pruneEnvironments(options: { signal?: AbortSignal; olderThanSeconds?: number; maxMib?: number } = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
     return pruneEnvironments(options);
+  }
+
+  /**
+   * Writes an installed image as an OCI layout directory, with the digests that it came with. Throws NOT_FOUND, EXISTS, UNSUPPORTED for what was no image,
+   * ENVIRONMENT_INVALID when what it was made of is not kept any more, DISK_FULL, DENIED.
+   */
+  async exportEnvironment(environment: string, directory: string, options: { signal?: AbortSignal } = {}): Promise<ExportResult> {
+    return exportEnvironment(environment, directory, options);
   }
 
   /** Removes an installed environment, with what nothing else needs. Throws NOT_FOUND, INVALID_STATE while a VM runs from it. */

@@ -22,7 +22,7 @@ test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
   expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
-  expect([...pyro("env", "--help").stdout.matchAll(/^  (\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "remove", "help"]);
+  expect([...pyro("env", "--help").stdout.matchAll(/^  (\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "remove", "export", "help"]);
   expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
 });
 

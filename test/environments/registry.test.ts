@@ -1,10 +1,10 @@
 /** Pulling from a real registry, over a network that fails in all the ways there are. */
-import { access, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { findProgram, runChild } from "../../src/base/child.js";
-import { holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
+import { exportEnvironment, holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
 import { readErofs } from "./erofs-reader.js";
 import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
 import { Layout, mediaTypes, sha256 } from "./image-maker.js";
@@ -219,6 +219,32 @@ describe("a blob", () => {
   });
 });
 
+test("a layer that is said to have no bytes, and one that fails while another is on its way", async () => {
+  const wrong = new Layout(join(temporary.path(), "wrong"));
+  const { digest: layer } = await wrong.blob(gzipSync(lower), mediaTypes.gzip);
+  const config = await wrong.blob(JSON.stringify({ os: "linux", architecture: "amd64", rootfs: { type: "layers", diff_ids: [sha256(lower)] } }), mediaTypes.config);
+  wrong.name(await wrong.blob(JSON.stringify({ schemaVersion: 2, config, layers: [{ mediaType: mediaTypes.gzip, digest: layer, size: 0 }] }), mediaTypes.manifest), "empty");
+  await wrong.finish();
+  await expect(pullEnvironment(`${wrong.path}:empty`)).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("more than the 0 bytes") });
+  // The upper layer waits for ever, and what is told is what was wrong with the lower one.
+  const [lowerDigest, upperDigest] = [lower, upper].map((tar) => sha256(gzipSync(tar, { level: 1 })));
+  front.fault = (incoming) => incoming.url!.endsWith(upperDigest!);
+  front.change = (body, incoming) => ({ body: incoming.url!.endsWith(lowerDigest!) ? Buffer.concat([body, body]) : body });
+  await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("more than the") });
+  await nothingInstalled();
+});
+
+test("what was kept and is damaged is fetched again", async () => {
+  await pullEnvironment(image(":one"));
+  const digest = sha256(gzipSync(lower, { level: 1 }));
+  const path = join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256", digest.slice(7));
+  await writeFile(path, Buffer.alloc((await readFile(path)).length));
+  front.asked.length = 0;
+  await pullEnvironment(image(":two"));
+  expect(front.asked.filter((each) => each.includes(digest))).toHaveLength(1);
+  expect(await names(image(":two"))).toEqual(["", "etc", "etc/hostname", "noise"]);
+});
+
 describe("a registry that is busy", () => {
   test("is asked again when it says", async () => {
     let busy = 2;
@@ -348,13 +374,29 @@ describe("what is kept of images", () => {
     const blobs = async () => (await readdir(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256"))).length;
     await pullEnvironment(image(":one"));
     await pullEnvironment(image(":two"));
-    expect(await blobs()).toBe(4); // two configurations, two layers
+    expect(await blobs()).toBe(6); // two manifests, two configurations, two layers
     expect((await pruneEnvironments()).removed.filter((each) => !each.startsWith("kernel"))).toEqual([]);
     const { removed } = await removeEnvironment(image(":two"));
     expect(removed).toEqual([expect.stringMatching(/^environment sha256:/), "content of images"]);
-    expect(await blobs()).toBe(2);
+    expect(await blobs()).toBe(3);
     expect(await names(image(":one"))).toEqual(["", "etc", "etc/hostname", "gone", "noise"]);
     await expect(removeEnvironment(image(":two"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  });
+
+  test("is written as a layout that others read, with the same digests", async () => {
+    await pullEnvironment(image(":two"));
+    const target = join(temporary.path(), "exported");
+    const { manifestDigest } = await exportEnvironment(image(":two"), target);
+    expect(manifestDigest).toBe((await inspectEnvironment(image(":two"))).image!.manifestDigest);
+    const seen = await runChild("skopeo", ["inspect", "--format", "{{.Digest}}", `oci:${target}:latest`]);
+    expect(seen.stdout.toString().trim()).toBe(manifestDigest);
+    await pullEnvironment(target);
+    expect((await openEnvironment(target))!.digest).toBe((await openEnvironment(image(":two")))!.digest);
+    await expect(exportEnvironment(image(":two"), target)).rejects.toMatchObject({ code: "EXISTS" });
+    await expect(exportEnvironment(image(":one"), `${target}2`)).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await rm(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/blobs/sha256", manifestDigest.slice(7)));
+    await expect(exportEnvironment(image(":two"), `${target}2`)).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
+    expect((await readdir(temporary.path())).filter((each) => each.includes("exported"))).toEqual(["exported"]);
   });
 
   test("stays while a VM runs from it, however it is asked for", async () => {
@@ -387,4 +429,23 @@ describe("what is kept of images", () => {
     await expect(pullEnvironment(temporary.path())).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("no OCI layout") });
     await expect(pullEnvironment(join(temporary.path(), "nothing"))).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
+});
+
+test("a catalog of the user's own: the first source that can be reached", async () => {
+  const file = join(temporary.path(), "catalog.json");
+  process.env["PYRO_CATALOG"] = file;
+  const write = (environments: unknown) => writeFile(file, JSON.stringify({ schema_version: 1, environments }));
+  await write([{ name: "ci", description: "what CI runs in", sources: ["127.0.0.1:1/team/image:two", image(":one")] }]);
+  expect(await listEnvironments()).toContainEqual({ name: "ci", version: "-", description: "what CI runs in", distribution: "oci", platform: "linux/amd64", installed: false });
+  const told: string[] = [];
+  expect(await pullEnvironment("ci", { onProgress: ({ message }) => told.push(message) })).toMatchObject({ name: "ci", installed: true, source: image(":one") });
+  expect(told).toContainEqual(expect.stringMatching(/^https?:\/\/127\.0\.0\.1:1 could not be reached: .* Trying 127\.0\.0\.1:[0-9]+\/team\/image:one$/));
+  expect((await openEnvironment("ci"))!.name).toBe("ci");
+  for (const [wrong, message] of [[[{ name: "debian:12", sources: ["a/b"] }], "pyro's own"], [[{ name: "x", sources: [] }], "no source"], [[{ name: "../x", sources: ["a/b"] }], "can't be an environment's name"], [{}, "a list"]] as const) {
+    await write(wrong);
+    await expect(listEnvironments()).rejects.toThrow(message);
+    expect((await openEnvironment("debian:12"))).toBeUndefined(); // the catalog's own names do without it
+  }
+  await rm(file);
+  await expect(listEnvironments()).rejects.toMatchObject({ code: "NOT_FOUND" });
 });

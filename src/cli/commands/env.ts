@@ -1,5 +1,5 @@
 import { InvalidArgumentError, Option, type Command as Program } from "commander";
-import { inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment, removeEnvironment, warmEnvironment } from "../../core/index.js";
+import { exportEnvironment, inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment, removeEnvironment, warmEnvironment } from "../../core/index.js";
 import { limitOption } from "../options.js";
 import { phaseLine, pullJson, pullLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
@@ -12,7 +12,7 @@ interface JsonFlag {
 
 export function define(program: Program, context: CommandContext): void {
   const { output } = context;
-  const env = program.command("env").summary("list, pull, warm, inspect, remove and prune environments").description("Environments: what a VM boots from.");
+  const env = program.command("env").summary("list, pull, warm, inspect, export, remove and prune environments").description("Environments: what a VM boots from.");
 
   env
     .command("list")
@@ -123,6 +123,18 @@ Examples:
     .argument("<environment>", "name, see `pyro env list`")
     .option("--json", "print JSON")
     .action(async (name: string, { json }: JsonFlag) => report(await removeEnvironment(name, waiting("remove", json)), json));
+
+  env
+    .command("export")
+    .description("write an environment that was an image as an OCI layout directory")
+    .argument("<environment>", "name, see `pyro env list`")
+    .argument("<directory>", "is made")
+    .option("--json", "print JSON")
+    .action(async (name: string, directory: string, { json }: JsonFlag) => {
+      const exported = await exportEnvironment(name, directory, { signal: context.interrupts.signal });
+      if (json) return output.json(exported);
+      output.result(formatTable([["directory", exported.directory], ["image", exported.manifestDigest]]));
+    });
 
   const waiting = (verb: string, json: boolean | undefined) => ({ signal: context.interrupts.signal, ...(!json && { onWait: (what: string) => output.line(`[${verb}] phase=waiting message=${JSON.stringify(what)}`) }) });
 

@@ -5,13 +5,13 @@
 import { createHash, type Hash } from "node:crypto";
 import { open, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { syncDirectory } from "../../base/atomic.js";
+import { writeAtomic } from "../../base/atomic.js";
 import { checkSignal, sleep } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { takeLock } from "../../base/lock.js";
 import { log } from "../../base/log.js";
 import { readRegular } from "../../base/regular-file.js";
-import { digestOf } from "../digest.js";
+import { digestOf, hashFile } from "../digest.js";
 import { makePrivate, places } from "../places.js";
 import type { Descriptor } from "./documents.js";
 
@@ -54,7 +54,6 @@ export async function fetchBlob(descriptor: Descriptor, openBlob: OpenBlob, opti
     if (!(await isThere(path, descriptor))) {
       await complete(descriptor, partial, openBlob, options);
       await rename(partial, path);
-      await syncDirectory(places.blobs());
       await rm(`${partial}.lock`, { force: true }); // whoever waits for it holds what was its file, and finds the blob
     }
     options.onBytes?.(descriptor.sizeBytes);
@@ -73,6 +72,26 @@ export async function fetchDocument(descriptor: Descriptor, openBlob: OpenBlob, 
     if (again) throw new PyroError("ENVIRONMENT_INVALID", `${path} has changed while it was read.`);
     await rm(path);
   }
+}
+
+/** Keeps a small blob that is there already. */
+export async function keepDocument(data: Uint8Array): Promise<void> {
+  await makePrivate(places.blobs());
+  await writeAtomic(places.blob(hexOf({ digest: digestOf(data) })), data, 0o600);
+}
+
+/** Removes those of the blobs that are no longer what their digest says. True if there were any: fetching them again may help. */
+export async function removeDamaged(blobs: readonly Descriptor[], signal: AbortSignal | undefined): Promise<boolean> {
+  let found = false;
+  for (const blob of blobs) {
+    const path = places.blob(hexOf(blob));
+    const { digest } = await hashFile(path, signal).catch(() => ({ digest: undefined }));
+    if (digest === undefined || digest === blob.digest) continue;
+    log("blob is damaged", { digest: blob.digest });
+    await rm(path);
+    found = true;
+  }
+  return found;
 }
 
 export function hexOf({ digest }: { digest: string }): string {
@@ -112,7 +131,7 @@ async function complete(descriptor: Descriptor, partial: string, openBlob: OpenB
       if (resumed) return await complete(descriptor, partial, openBlob, options); // what was kept may have been the bad part
       throw new PyroError("REGISTRY", `The content that came for ${descriptor.digest} is not that: it was changed on its way, or is damaged where it is kept.`);
     }
-    await file.sync();
+    // Not synced: that takes as long as all the rest, and what a crash of the host damages is found by its digest (`removeDamaged`).
   } finally {
     await file.close();
   }

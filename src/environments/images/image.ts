@@ -54,7 +54,7 @@ const maxParallel = 4;
 
 /**
  * Begins to fetch all layers, the top ones first, as those are read first. Gives a promise of each one's path, in the layers' order; when one fails,
- * those that have not begun don't. Whoever calls waits for `settled` before it leaves.
+ * all others do, for the same reason. Whoever calls waits for `settled` before it leaves.
  */
 export function fetchLayers(image: ResolvedImage, options: { signal: AbortSignal | undefined; onBytes(index: number, bytes: number): void }): { paths: Promise<string>[]; settled: Promise<unknown> } {
   const stop = new AbortController();
@@ -65,7 +65,7 @@ export function fetchLayers(image: ResolvedImage, options: { signal: AbortSignal
   const fetchOne = async (layer: Descriptor, index: number): Promise<string> => {
     while (running.size >= maxParallel) await Promise.race(running);
     const work = fetchBlob(layer, open, { signal, onBytes: (bytes) => options.onBytes(index, bytes) });
-    const done = work.then(() => {}, () => stop.abort()).then(() => void running.delete(done));
+    const done = work.then(() => {}, (error: unknown) => stop.abort(error)).then(() => void running.delete(done));
     running.add(done);
     return work;
   };

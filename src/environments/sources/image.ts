@@ -6,6 +6,7 @@ import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { cacheDirectory, hostArchitecture } from "../../base/paths.js";
 import { openRegular } from "../../base/regular-file.js";
 import { settings } from "../../base/settings.js";
+import { removeDamaged } from "../images/blobs.js";
 import { openLayer } from "../images/layer-tar.js";
 import { fetchLayers, resolveImage, type ImageSource, type ResolvedImage } from "../images/image.js";
 import { printReference, type ImageReference } from "../images/reference.js";
@@ -43,8 +44,18 @@ export async function findImage(reference: ImageReference, options: ImageOptions
 }
 
 /** Fetches the layers and writes them to `imagePath` as one disk. Throws what `findImage` throws, and DISK_FULL. */
-export async function makeImageRoot(image: ResolvedImage, imagePath: string, { reporter, signal }: Pick<ImageOptions, "reporter" | "signal">): Promise<RootDisk> {
+export async function makeImageRoot(image: ResolvedImage, imagePath: string, options: Pick<ImageOptions, "reporter" | "signal">): Promise<RootDisk> {
   await checkSpace(image);
+  try {
+    return await mergeImage(image, imagePath, options);
+  } catch (error) {
+    // What was kept of the image may be what is wrong with it.
+    if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID" || !(await removeDamaged(image.layers, options.signal))) throw error;
+    return mergeImage(image, imagePath, options);
+  }
+}
+
+async function mergeImage(image: ResolvedImage, imagePath: string, { reporter, signal }: Pick<ImageOptions, "reporter" | "signal">): Promise<RootDisk> {
   const { workingDir } = image.config.config;
   const { paths, settled } = fetchLayers(image, { signal, onBytes: (index, bytes) => reporter.layer(image.layers[index]!.digest, bytes, image.layers[index]!.sizeBytes) });
   reporter.phase("layers", `fetching ${image.layers.length} layer${image.layers.length === 1 ? "" : "s"}`);
