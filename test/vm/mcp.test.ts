@@ -163,7 +163,7 @@ test("a VM that another client deletes: the command that ran in it is told so", 
   expect(await eventually(60_000, () => client.notifications.some(({ params }) => params?.["message"] === "running the command"))).toBe(true);
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect(await structured(client.call("vm_delete", { vm_id }))).toEqual({ vm_id, deleted: true });
-  expect(await lost).toMatchObject({ error: { code: "GUEST_LOST", message: "The VM was stopped, deleted or killed by somebody else while the command ran." } });
+  expect(await lost).toMatchObject({ error: { code: "GUEST_LOST", message: "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller." } });
   await client.end();
 });
 
