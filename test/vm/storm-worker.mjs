@@ -2,6 +2,16 @@
 import { createInterface } from "node:readline";
 import { Pyro, PyroError } from "../../dist/index.js";
 
+// The wall clock as this process sees it; it jumps when it is told to. The clock since the host's boot does not.
+let jumpedMs = 0;
+const now = Date.now;
+globalThis.Date = class extends Date {
+  constructor(...args) {
+    super(...(args.length === 0 ? [now() + jumpedMs] : args));
+  }
+  static now = () => now() + jumpedMs;
+};
+
 const pyro = new Pyro();
 const attached = async (vmId, command) => {
   const vm = await pyro.connectVm(vmId);
@@ -21,6 +31,7 @@ const verbs = {
   list: () => pyro.listVms(),
   status: (vmId) => pyro.statusVm(vmId),
   reap: () => pyro.reapExpired(),
+  jump: async (ms) => void (jumpedMs += ms),
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

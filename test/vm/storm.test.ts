@@ -1,4 +1,4 @@
-// Everything at once: four processes use shared VMs through the SDK, while processes are killed and stopped and the disk is full for a while. Afterwards
+// Everything at once: four processes use shared VMs through the SDK, while processes are killed and stopped, clocks jump and the disk is full for a while. Afterwards
 // every record is true, nothing runs that should not, and no file is lost that a stopped VM was to keep. PYRO_STORM_SEED repeats the choices (not their timing).
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
@@ -12,6 +12,7 @@ const seed = Number(process.env["PYRO_STORM_SEED"] ?? Math.floor(Math.random() *
 const operations = Number(process.env["PYRO_STORM_OPERATIONS"] ?? 500);
 const stormMs = Number(process.env["PYRO_STORM_MS"] ?? 150_000);
 const most = 7; // VMs at a time
+const lastingSeconds = 3600;
 const patienceMs = 10_000; // then the process is killed, which is one more thing that happens
 
 const state = mkdtempSync(join(tmpdir(), "pyro-storm-"));
@@ -40,6 +41,8 @@ function generator(from: number): (below: number) => number {
 interface Tracked {
   /** As far as whoever used it last knows; another process, a kill or its time to live may have changed it. */
   state: "created" | "started" | "stopped";
+  /** It outlives the storm unless somebody deletes it. */
+  lasts: boolean;
   /** Files that a command said it wrote, with the number of full disks there had been by then. */
   written: Map<string, number>;
   /** Files that were written before a stop in which the guest powered itself off. */
@@ -96,6 +99,8 @@ class Lane {
     if (code !== undefined) count(`error ${code}`);
     // What comes of a kill, a stopped QEMU or a full disk has a code; these would be our own mistakes.
     if (code === "INTERNAL" || code === "PROTOCOL") wrong.push(`${verb} ${args.join(" ")}: ${code} ${message}`);
+    // Whoever deletes one has forgotten it before.
+    if (code === "NOT_FOUND" && typeof args[0] === "string" && vms.get(args[0])?.lasts === true) wrong.push(`${verb} ${args[0]}: it is gone, and nobody deleted it`);
     const broken = /The VM (vm-[0-9a-z]{8}) failed/.exec(message)?.[1];
     if (broken !== undefined) failed.add(broken);
     return answer;
@@ -111,8 +116,12 @@ class Lane {
     if (ids.length === 0 || roll < 12) return this.#create(next);
     const id = ids[next(ids.length)]!;
     const vm = vms.get(id)!;
-    if (roll < 20) return void (await [() => this.run("list"), () => this.run("status", id), () => this.run("status", id), () => this.run("reap")][next(4)]!());
-    if (roll < 24 || failed.has(id)) {
+    if (roll < 15) {
+      count("clock jump");
+      return void (await this.run("jump", (next(20) - 10) * 86_400_000));
+    }
+    if (roll < 22) return void (await [() => this.run("list"), () => this.run("status", id), () => this.run("status", id), () => this.run("reap")][next(4)]!());
+    if (roll < 26 || failed.has(id)) {
       vms.delete(id);
       return void (await (next(2) === 0 ? this.run("delete", id) : this.run("execVm", id, ["true"])));
     }
@@ -127,11 +136,11 @@ class Lane {
 
   async #create(next: (below: number) => number): Promise<void> {
     if (vms.size >= most) return void (await this.run("list"));
-    const ttlSeconds = next(6) === 0 ? 3 + next(15) : 900;
+    const ttlSeconds = next(6) === 0 ? 3 + next(15) : lastingSeconds;
     const answer = await this.run("create", { environment: "debian:12-base", memMib: 256, ttlSeconds });
     if (answer?.result === undefined) return;
     const { vmId } = answer.result as { vmId: string };
-    const vm: Tracked = { state: "created", written: new Map(), promised: new Set() };
+    const vm: Tracked = { state: "created", lasts: ttlSeconds === lastingSeconds, written: new Map(), promised: new Set() };
     vms.set(vmId, vm);
     if (next(2) === 0) await this.#start(vmId, vm);
   }
