@@ -71,7 +71,7 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", ttl_seconds: 1e99 })).message).toBe("ttl_seconds is 1e+99; it is a whole number from 1 to 604800.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "/a": "x".repeat(4_194_305) } })).message).toBe("files has 4194305 bytes; at most 4194304 are possible.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", network: true })).code).toBe("UNSUPPORTED");
-  expect(await wrong("vm_run", { environment: "debain:12", command: "true" })).toEqual({ code: "NOT_FOUND", message: 'There is no environment "debain:12".', hint: "Did you mean debian:12? Available are debian:12, debian:12-base, debian:12-build." });
+  expect(await wrong("vm_run", { environment: "debain:12", command: "true" })).toEqual({ code: "NOT_FOUND", message: 'There is no environment "debain:12".', hint: "Did you mean debian:12? Available are debian:12, debian:12-base, debian:12-build, and images: docker.io/library/NAME:TAG, ./DIRECTORY, ./ARCHIVE.tar." });
   expect(await wrong("vm_run", { environment: "debian:12", command: "" })).toEqual({ code: "INVALID_ARGUMENT", message: "The command is empty.", hint: 'Give a command: "git --version", or ["git", "--version"]' });
   expect((await wrong("vm_status", { vm_id: "vm-aaaaaaaa" })).hint).toBe("the resource pyro://vms shows those that are there.");
   expect((await client.call("vm_fly", {})).error).toMatchObject({ code: -32602 });
