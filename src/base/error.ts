@@ -61,7 +61,7 @@ export function toPyroError(error: unknown): PyroError {
 }
 
 /** The next step where a directory of ours can't be used. */
-export const directoriesHint = "Set XDG_CACHE_HOME to a directory that you can write to.";
+export const directoriesHint = "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to.";
 
 /** `ENOENT`, `EACCES` … of an error that Node made from an errno; undefined for others. */
 export function systemCode(error: unknown): string | undefined {

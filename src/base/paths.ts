@@ -55,7 +55,7 @@ function findPackageRoot(directory: string): string {
 export function homeDirectory(): string {
   const value = settings.home() ?? homedir();
   if (value === "" || value === "/nonexistent") {
-    throw new PyroError("DENIED", "There is no home directory to keep environments in.", { hint: "Set XDG_CACHE_HOME to a directory that you can write to." });
+    throw new PyroError("DENIED", "There is no home directory to keep environments and VMs in.", { hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." });
   }
   return value;
 }

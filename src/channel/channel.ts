@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex, Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
+import { checkSignal } from "../base/deadline.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
@@ -48,14 +49,14 @@ export interface Channel {
   unpackTree(path: GuestPath, entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>, options?: UnpackOptions): Promise<{ entries: number }>;
   /** Starts a command that goes on when this channel ends. `name`: 1 to 64 of `[a-z0-9-]`. Resolves when it runs. */
   startJob(name: string, request: JobRequest, options?: { signal?: AbortSignal }): Promise<{ pid: number }>;
-  listJobs(): Promise<JobRecord[]>;
+  listJobs(options?: { signal?: AbortSignal }): Promise<JobRecord[]>;
   attachJob(name: string): AttachedJob;
   /** Linux number; `all` takes 9 only, and also reaches what the command left behind when it ended. Rejects with NOT_FOUND, or INVALID_STATE where nothing is left. */
-  killJob(name: string, signal: number, scope: SignalScope): Promise<void>;
+  killJob(name: string, signal: number, scope: SignalScope, options?: { signal?: AbortSignal }): Promise<void>;
   /** Of a job that has ended. Rejects with NOT_FOUND, or INVALID_STATE while it runs. */
-  forgetJob(name: string): Promise<void>;
+  forgetJob(name: string, options?: { signal?: AbortSignal }): Promise<void>;
   /** How the guest is, in its own words. */
-  stats(): Promise<GuestStats>;
+  stats(options?: { signal?: AbortSignal }): Promise<GuestStats>;
   /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
   identify(identity: Identity): Promise<{ clockNs: bigint }>;
   /** Sets the guest's clock to the host's. */
@@ -73,10 +74,12 @@ export interface Channel {
 /** Takes over `transport`, a guest's port. Rejects with TIMEOUT, CANCELLED, GUEST_LOST or PROTOCOL; `transport` is destroyed then, as it is at the channel's end. */
 export async function connectChannel(transport: Duplex, options: ConnectOptions = {}): Promise<Channel> {
   const { hello, mux } = await shakeHands(transport, options, (hello, rest) => ({ hello, mux: new Mux(transport, rest) }));
-  const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = []) => {
+  const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = [], signal?: AbortSignal) => {
+    checkSignal(signal);
     const stream = mux.open(fields, { result });
-    return answerOf(stream, what, AbortSignal.timeout(ANSWER_DEADLINE_MS)).catch((error: unknown) => {
-      if (error instanceof PyroError && error.code === "CANCELLED" && isTimeout(error.cause)) {
+    const late = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+    return answerOf(stream, what, signal === undefined ? late : AbortSignal.any([late, signal])).catch((error: unknown) => {
+      if (error instanceof PyroError && error.code === "CANCELLED" && late.aborted && !signal?.aborted) {
         throw new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
       }
       throw error;
@@ -98,11 +101,11 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     packTree: (path, packOptions) => packTree(mux, path, packOptions),
     unpackTree: (path, entries, unpackOptions) => unpackTree(mux, path, entries, unpackOptions),
     startJob: (name, request, jobOptions) => startJob(mux, name, request, jobOptions),
-    listJobs: async () => jobsOf(await ask("list its jobs", [["KIND", u8(18)]], ["JOB_LIST"])),
+    listJobs: async ({ signal } = {}) => jobsOf(await ask("list its jobs", [["KIND", u8(18)]], ["JOB_LIST"], signal)),
     attachJob: (name) => attachJob(mux, name),
-    killJob: async (name, signal, scope) => void (await ask(`signal the job ${name}`, killJobFields(name, signal, scope))),
-    forgetJob: async (name) => void (await ask(`forget the job ${name}`, forgetJobFields(name))),
-    stats: async () => statsOf(await ask("tell how it is", statsFields, statsResult)),
+    killJob: async (name, number, scope, { signal } = {}) => void (await ask(`signal the job ${name}`, killJobFields(name, number, scope), [], signal)),
+    forgetJob: async (name, { signal } = {}) => void (await ask(`forget the job ${name}`, forgetJobFields(name), [], signal)),
+    stats: async ({ signal } = {}) => statsOf(await ask("tell how it is", statsFields, statsResult, signal)),
     identify: async ({ vmId, hostname, machineId }) =>
       clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
@@ -140,8 +143,4 @@ function now(): Buffer {
 
 function clockOf(fields: Fields): { clockNs: bigint } {
   return { clockNs: fields.get("CLOCK")!.readBigInt64LE() };
-}
-
-function isTimeout(cause: unknown): boolean {
-  return cause instanceof Error && cause.name === "TimeoutError";
 }

@@ -66,6 +66,7 @@ export function readFile(mux: Mux, path: GuestPath, options: ReadFileOptions = {
 
 export async function writeFile(mux: Mux, path: GuestPath, content: AsyncIterable<Uint8Array> | Uint8Array, options: WriteFileOptions = {}): Promise<void> {
   checkSignal(options.signal);
+  if (!(content instanceof Uint8Array) && typeof (content as AsyncIterable<Uint8Array> | undefined)?.[Symbol.asyncIterator] !== "function") throw invalid("The content is neither text nor bytes nor a stream of them.");
   const fields: Field[] = [["KIND", u8(3)], ["PATH", pathBytes(path)]];
   if (options.mode !== undefined) fields.push(["MODE", modeBytes(options.mode)]);
   fields.push(["FLAGS", u32((options.append ? 1 : 0) | (options.makeParents ? 2 : 0) | (options.exclusive ? 4 : 0))]);
@@ -198,7 +199,9 @@ export function modeBytes(mode: number): Buffer {
 }
 
 export function pathBytes(path: GuestPath): Buffer {
-  return typeof path === "string" ? Buffer.from(path) : path;
+  if (typeof path === "string") return Buffer.from(path);
+  if (!Buffer.isBuffer(path)) throw invalid("A path is neither a string nor a Buffer.");
+  return path;
 }
 
 function size(name: string, value: number): bigint {

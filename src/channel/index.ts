@@ -1,7 +1,7 @@
 /** The port to the guest: a connection over one serial port, as protocol/PROTOCOL.md has it. */
 export { connectChannel, type Channel, type Identity } from "./channel.js";
 export { type ConnectOptions, type Hello } from "./connect.js";
-export { type ExecOutcome, type ExecRequest, type ExecSuccess, type GuestProcess, type SignalScope } from "./process.js";
+export { checkExec, type ExecOutcome, type ExecRequest, type ExecSuccess, type GuestProcess, type SignalScope } from "./process.js";
 export { type Failure } from "./stream.js";
 export { MAX_LISTING, type FileType, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
 export { type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";

@@ -2,7 +2,7 @@
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { violation } from "./codec.js";
-import { invalid, u16, u8, type Field, type Fields } from "./message.js";
+import { encodeMessage, invalid, u16, u8, type Field, type Fields } from "./message.js";
 import type { Mux } from "./mux.js";
 import type { Failure } from "./stream.js";
 
@@ -105,6 +105,11 @@ export function checkedSignal(signal: number, scope: SignalScope): [number: numb
   return [signal, scopes[scope]];
 }
 
+/** Whether the guest can be asked for this at all, for whoever has something to lose by asking. Throws INVALID_ARGUMENT. */
+export function checkExec(request: ExecRequest): void {
+  encodeMessage(execFields(request));
+}
+
 /** Throws INVALID_ARGUMENT. */
 export function execFields(request: ExecRequest): Field[] {
   const fields: Field[] = [["KIND", u8(1)]];
@@ -118,8 +123,11 @@ export function execFields(request: ExecRequest): Field[] {
     if (name === "" || name.includes("=")) throw invalid(`The variable name ${JSON.stringify(name)} is empty or contains "=".`);
     fields.push(["ENV", Buffer.from(`${name}=${value}`)]);
   }
-  if (request.cwd !== undefined) fields.push(["CWD", Buffer.from(request.cwd)]);
-  if (request.user !== undefined) fields.push(["USER", Buffer.from(request.user)]);
+  for (const [name, text] of [["CWD", request.cwd], ["USER", request.user]] as const) {
+    if (text === undefined) continue;
+    if (typeof text !== "string") throw invalid(`${name} is no string.`);
+    fields.push([name, Buffer.from(text)]);
+  }
   fields.push(["STDIN", u8(request.stdin === true ? 1 : 0)]);
   if (request.tty !== undefined) {
     checkSize(request.tty.rows, request.tty.columns);

@@ -6,6 +6,9 @@ export type Command = string | readonly (string | Uint8Array)[];
 
 /** Limits of Linux itself (a string of an argument list is at most 128 KiB) and of the channel (1 MiB for all of it). */
 export function checkCommand(command: Command): void {
+  if (typeof command !== "string" && !(Array.isArray(command) && command.every((word) => typeof word === "string" || word instanceof Uint8Array))) {
+    throw new PyroError("INVALID_ARGUMENT", "The command is neither a string nor an array of strings.", { hint: 'Give a line for a shell ("git --version"), or words (["git", "--version"]).' });
+  }
   const words = (typeof command === "string" ? [command] : command).map((word) => Buffer.from(word));
   if (words[0] === undefined || words[0].length === 0) throw new PyroError("INVALID_ARGUMENT", "The command is empty.", { hint: "Give a command: pyro run debian:12 -- git --version" });
   if (words.length > 4096) throw new PyroError("INVALID_ARGUMENT", `The command has ${words.length} words; at most 4096 are allowed.`);

@@ -6,6 +6,7 @@ import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { ImageConfig } from "../environments/index.js";
 import type { RunningVm } from "../vmm/index.js";
+import { killGraceMs } from "./break-off.js";
 import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
 import { inImage } from "./image-config.js";
@@ -105,9 +106,6 @@ export interface ExecResult {
   bootMs: number;
 }
 
-/** How long a guest that was told to kill a command has to say that it did, milliseconds. After that the VM is ended anyway. */
-const killGraceMs = 3000;
-
 /** What the time-out of a command is where none is given: somebody who sits at a terminal is not to be cut off by a default; the VM's time to live does it. */
 export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: number | undefined; terminal?: CommandTerminal | undefined }): number {
   return checkLimit("timeoutSeconds", timeoutSeconds ?? (terminal && limits.timeoutSeconds.max));
@@ -115,6 +113,8 @@ export function timeoutOf({ timeoutSeconds, terminal }: { timeoutSeconds?: numbe
 
 export async function execInVm(vm: Runner, environment: string, request: ExecRequest, options: ExecOptions = {}): Promise<ExecResult> {
   checkCommand(request.command);
+  checkLimit("timeoutSeconds", request.timeoutSeconds);
+  checkLimit("captureBytes", request.captureBytes);
   const { terminal } = request;
   let guest: RunningCommand | undefined;
   let result: ExecResult | undefined;
@@ -229,6 +229,9 @@ export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
   }
   if (exit.reason === "guest") {
     return new PyroError("GUEST_LOST", "The guest powered itself off or crashed while the command ran.", { hint: `The end of its console:\n${vm.vm.console()}`, cause: error });
+  }
+  if (exit.reason === "killed") {
+    return new PyroError("GUEST_LOST", "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller.", { cause: error });
   }
   return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
 }

@@ -2,9 +2,10 @@
 import { randomBytes } from "node:crypto";
 import type { Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { checkSignal } from "../base/deadline.js";
+import { cancelled, checkSignal } from "../base/deadline.js";
 import { nearest } from "../base/nearest.js";
 import type { JobRecord, SignalScope } from "../channel/index.js";
+import { breakable } from "./break-off.js";
 import { checkCommand, type Command } from "./command.js";
 import { guestCommand, lossReason, type AnsweringVm, type Surroundings } from "./exec.js";
 import { signalName, toSignalNumber } from "./signals.js";
@@ -66,51 +67,57 @@ export async function startJob(vm: AnsweringVm, request: JobRequest, options: { 
 }
 
 /** Those that run and those that ended, the oldest first; the guest keeps 64. */
-export async function listJobs(vm: AnsweringVm): Promise<Job[]> {
-  return (await vm.channel.listJobs()).map(jobOf);
+export async function listJobs(vm: AnsweringVm, options: { signal?: AbortSignal } = {}): Promise<Job[]> {
+  return (await vm.channel.listJobs(options)).map(jobOf);
 }
 
 /** Throws NOT_FOUND with the nearest names. */
 export async function attachJob(vm: AnsweringVm, name: string, signal?: AbortSignal): Promise<AttachedJob> {
   checkSignal(signal);
-  await findJob(vm, name);
+  await findJob(vm, name, signal);
+  checkSignal(signal);
   const attached = vm.channel.attachJob(name);
-  const onAbort = () => attached.detach();
+  const attachment = breakable(attached.result, [attached.stdout, attached.stderr], () => attached.detach());
+  const onAbort = () => attachment.breakOff();
   signal?.addEventListener("abort", onAbort, { once: true });
-  const exit = attached.result
+  const exit = attachment.result
     .then(
-      ({ exitCode, signal: ended, ...rest }): JobExit => ({
-        exitCode,
-        ...(ended !== undefined && { signal: signalName(ended) }),
-        durationMs: Math.round(rest.durationMs),
-        stdoutBytes: rest.stdoutBytes + rest.stdoutDroppedBytes,
-        stderrBytes: rest.stderrBytes + rest.stderrDroppedBytes,
-        stdoutDroppedBytes: rest.stdoutDroppedBytes,
-        stderrDroppedBytes: rest.stderrDroppedBytes,
-      }),
+      (outcome): JobExit => {
+        if (outcome === undefined) throw cancelled(signal);
+        const { exitCode, signal: ended, ...rest } = outcome;
+        return {
+          exitCode,
+          ...(ended !== undefined && { signal: signalName(ended) }),
+          durationMs: Math.round(rest.durationMs),
+          stdoutBytes: rest.stdoutBytes + rest.stdoutDroppedBytes,
+          stderrBytes: rest.stderrBytes + rest.stderrDroppedBytes,
+          stdoutDroppedBytes: rest.stdoutDroppedBytes,
+          stderrDroppedBytes: rest.stderrDroppedBytes,
+        };
+      },
       async (error: unknown) => Promise.reject((await lossReason(vm, error)) as Error),
     )
     .finally(() => signal?.removeEventListener("abort", onAbort));
   exit.catch(() => {}); // nobody has to wait for it
-  return { stdout: attached.stdout, stderr: attached.stderr, exit, detach: () => attached.detach() };
+  return { stdout: attached.stdout, stderr: attached.stderr, exit, detach: () => attachment.breakOff() };
 }
 
 /** By name (`SIGTERM`, the default) or Linux number; to its process group unless another scope is given; `all` takes SIGKILL only, and also reaches what the command left behind. Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE. */
-export async function killJob(vm: AnsweringVm, name: string, signal: string | number = "SIGTERM", scope: SignalScope = "group"): Promise<void> {
+export async function killJob(vm: AnsweringVm, name: string, signal: string | number = "SIGTERM", scope: SignalScope = "group", options: { signal?: AbortSignal } = {}): Promise<void> {
   const number = toSignalNumber(signal);
-  await findJob(vm, name);
-  await vm.channel.killJob(name, number, scope);
+  await findJob(vm, name, options.signal);
+  await vm.channel.killJob(name, number, scope, options);
 }
 
 /** Of a job that has ended. Throws NOT_FOUND, INVALID_STATE. */
-export async function forgetJob(vm: AnsweringVm, name: string): Promise<void> {
-  await findJob(vm, name);
-  await vm.channel.forgetJob(name);
+export async function forgetJob(vm: AnsweringVm, name: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+  await findJob(vm, name, options.signal);
+  await vm.channel.forgetJob(name, options);
 }
 
-async function findJob(vm: AnsweringVm, name: string): Promise<void> {
+async function findJob(vm: AnsweringVm, name: string, signal: AbortSignal | undefined): Promise<void> {
   checkName(name);
-  const names = (await vm.channel.listJobs()).map((each) => each.name);
+  const names = (await vm.channel.listJobs(signal && { signal })).map((each) => each.name);
   if (names.includes(name)) return;
   const near = nearest(name, names);
   throw new PyroError("NOT_FOUND", `The VM ${vm.vmId} has no job ${name}.`, { hint: near.length > 0 ? `Did you mean ${near.join(" or ")}?` : `\`pyro vm jobs ${vm.vmId}\` shows those that are there.` });

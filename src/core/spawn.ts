@@ -2,6 +2,7 @@
 import type { Readable, Writable } from "node:stream";
 import { checkSignal } from "../base/deadline.js";
 import type { SignalScope } from "../channel/index.js";
+import { breakable } from "./break-off.js";
 import { checkCommand, type Command } from "./command.js";
 import { exitOf, guestCommand, lossReason, type AnsweringVm, type Surroundings } from "./exec.js";
 import { checkLimit } from "./limits.js";
@@ -36,9 +37,9 @@ export interface SpawnedProcess {
   /** Byte for byte, then the end. Not reading holds the command up after 256 KiB, and nothing else. */
   readonly stdout: Readable;
   readonly stderr: Readable;
-  /** Its process id in the guest. Rejects where it could not be started. */
+  /** Its process id in the guest. Rejects where it could not be started, or was ended before. */
   readonly started: Promise<{ pid: number }>;
-  /** Resolves when the command has ended; its output may still hold what was not read. Rejects with GUEST_LOST, VMM_EXITED, TIMEOUT, CANCELLED. */
+  /** Resolves when the command has ended, or after a time-out 3 s later where the guest does not answer any more; its output may still hold what was not read. Rejects with GUEST_LOST, VMM_EXITED, TIMEOUT, CANCELLED. */
   readonly exit: Promise<ProcessExit>;
   /** By name (`SIGTERM`) or Linux number; to its process group unless another scope is given; `all` takes SIGKILL only. Throws INVALID_ARGUMENT. */
   kill(signal?: string | number, scope?: SignalScope): void;
@@ -53,23 +54,24 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
   const timeoutSeconds = request.timeoutSeconds === undefined ? undefined : checkLimit("timeoutSeconds", request.timeoutSeconds);
   const stdin = request.stdin === true || request.tty !== undefined;
   const guest = vm.channel.exec({ ...guestCommand(request, vm.config), stdin, ...(request.tty !== undefined && { tty: request.tty }) });
+  const running = breakable(guest.result, [guest.stdout, guest.stderr], () => guest.cancel());
   let timedOut = false;
   let killedByUs = false;
   const timer = timeoutSeconds === undefined ? undefined : setTimeout(() => {
     timedOut = true;
-    guest.cancel();
+    running.breakOff();
   }, timeoutSeconds * 1000);
   const onAbort = () => {
     killedByUs = true;
-    guest.cancel();
+    running.breakOff();
   };
   signal?.addEventListener("abort", onAbort, { once: true });
-  const exit = guest.result
+  const exit = running.result
     .then(
       (outcome): ProcessExit => {
         if (killedByUs) checkSignal(signal);
         const { exitCode, signal: ended } = exitOf(outcome);
-        const { durationMs, stdoutBytes, stderrBytes } = "failure" in outcome ? { durationMs: 0, stdoutBytes: 0, stderrBytes: 0 } : outcome;
+        const { durationMs, stdoutBytes, stderrBytes } = outcome === undefined || "failure" in outcome ? { durationMs: 0, stdoutBytes: 0, stderrBytes: 0 } : outcome;
         return { exitCode, ...(ended !== undefined && { signal: ended }), timedOut, durationMs: Math.round(durationMs), stdoutBytes, stderrBytes };
       },
       async (error: unknown) => Promise.reject((await lossReason(vm, error)) as Error),
@@ -78,12 +80,13 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
       clearTimeout(timer);
       signal?.removeEventListener("abort", onAbort);
     });
-  exit.catch(() => {}); // nobody has to wait for it
+  const started = running.unlessGivenUp(guest.started);
+  for (const each of [exit, started]) each.catch(() => {}); // nobody has to wait for them
   return {
     stdin: guest.stdin,
     stdout: guest.stdout,
     stderr: guest.stderr,
-    started: guest.started,
+    started,
     exit,
     kill: (name = "SIGTERM", scope = "group") => guest.signal(toSignalNumber(name), scope),
     resize: (rows, columns) => guest.resize(rows, columns),

@@ -21,8 +21,8 @@ export class GuestJobs {
   }
 
   /** Those that run and those that ended, the oldest first; the guest keeps 64. */
-  async list(): Promise<Job[]> {
-    return listJobs(this.#vm);
+  async list(options: Abortable = {}): Promise<Job[]> {
+    return listJobs(this.#vm, options);
   }
 
   /** Its output, as far as the guest still has it, and its end. `signal` detaches. Rejects with NOT_FOUND. */
@@ -31,12 +31,12 @@ export class GuestJobs {
   }
 
   /** `signal` by name (default `SIGTERM`) or Linux number, to the job's process group unless another scope is given. Rejects with NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE. */
-  async kill(name: string, signal?: string | number, scope?: SignalScope): Promise<void> {
-    await killJob(this.#vm, name, signal, scope);
+  async kill(name: string, signal?: string | number, scope?: SignalScope, options: Abortable = {}): Promise<void> {
+    await killJob(this.#vm, name, signal, scope, options);
   }
 
   /** Of a job that has ended. Rejects with NOT_FOUND, INVALID_STATE. */
-  async forget(name: string): Promise<void> {
-    await forgetJob(this.#vm, name);
+  async forget(name: string, options: Abortable = {}): Promise<void> {
+    await forgetJob(this.#vm, name, options);
   }
 }

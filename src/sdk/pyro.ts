@@ -169,29 +169,29 @@ export class Pyro {
     return deleteVm(vmId, options);
   }
 
-  /** What is true of a VM now. Throws NOT_FOUND. */
-  async statusVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<VmRecord> {
-    return statusVm(vmId);
+  /** What is true of a VM now. Throws NOT_FOUND, CANCELLED. */
+  async statusVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<VmRecord> {
+    return statusVm(vmId, options);
   }
 
-  /** What a VM uses, as the host sees it. Throws NOT_FOUND. */
-  async statsVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<VmStats> {
-    return statsVm(vmId);
+  /** What a VM uses, as the host sees it. Throws NOT_FOUND, CANCELLED. */
+  async statsVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<VmStats> {
+    return statsVm(vmId, options);
   }
 
-  /** All VMs with a record, oldest first. Those of `runInVm` and `openVm` have none. */
-  async listVms(_options: { signal?: AbortSignal } = {}): Promise<VmRecord[]> {
-    return listVms();
+  /** All VMs with a record, oldest first. Those of `runInVm` and `openVm` have none. Throws CANCELLED. */
+  async listVms(options: { signal?: AbortSignal } = {}): Promise<VmRecord[]> {
+    return listVms(options);
   }
 
-  /** The end of a VM's console, at most 64 KiB, harmless for a terminal. Throws NOT_FOUND. */
-  async logsVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<string> {
-    return vmLogs(vmId);
+  /** The end of a VM's console, at most 64 KiB, harmless for a terminal. Throws NOT_FOUND, CANCELLED. */
+  async logsVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<string> {
+    return vmLogs(vmId, undefined, options);
   }
 
-  /** What a VM may reach. Throws NOT_FOUND. */
-  async networkInfoVm(vmId: string, _options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
-    return networkInfoVm(vmId);
+  /** What a VM may reach. Throws NOT_FOUND, CANCELLED. */
+  async networkInfoVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
+    return networkInfoVm(vmId, options);
   }
 
   /** Ends what expired or lost its owner, and clears away what a crash left; done at the start of every command line, too. */

@@ -2,7 +2,7 @@
  * VMs that others than their maker use: each has a directory (`VmSpec.place`) in which its keeper serves the guest's ports and a socket
  * of its own, keeps the console's log, and says in the end how it ended (`keeper/place.h`).
  */
-import { constants, readFileSync } from "node:fs";
+import { constants, existsSync, readFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -85,7 +85,8 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
   const replies = new Replies(control);
   const exited = replies.closed.then(async (): Promise<VmExit> => {
     const exit = await readExit(place);
-    return { reason: reasonOf(exit), code: exit?.status ?? null, signal: null, stderr: logTail(place, placeNames.stderr) };
+    // Whoever deletes a VM may be faster than we are at reading how it ended.
+    return { reason: exit === undefined && !existsSync(place) ? "killed" : reasonOf(exit), code: exit?.status ?? null, signal: null, stderr: logTail(place, placeNames.stderr) };
   });
   return {
     openPort: (number, signal) => connectIn(place, placeNames.port(number), signal).catch((error: unknown) => {

@@ -62,7 +62,7 @@ test("a lock ends with its holder, however that ended", async () => {
 });
 
 test("a lock that can't be made says why, and what to do", async () => {
-  const wanted = { code: "DENIED", message: expect.stringMatching(/^The lock \/sys\/pyro\.lock could not be taken: (Permission denied|Read-only file system|Operation not permitted)\.$/), hint: "Set XDG_CACHE_HOME to a directory that you can write to." };
+  const wanted = { code: "DENIED", message: expect.stringMatching(/^The lock \/sys\/pyro\.lock could not be taken: (Permission denied|Read-only file system|Operation not permitted)\.$/), hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." };
   await expect(takeLock("/sys/pyro.lock")).rejects.toMatchObject(wanted);
   await expect(tryLock("/sys/pyro.lock")).rejects.toMatchObject(wanted);
   await expect(takeLock("/sys/nowhere/pyro.lock")).rejects.toMatchObject({ code: "DENIED", hint: wanted.hint });

@@ -18,5 +18,5 @@ test.each([
 test("no home to keep anything in", () => {
   delete process.env["XDG_CACHE_HOME"];
   process.env["HOME"] = "/nonexistent";
-  expect(() => cacheDirectory()).toThrow(expect.objectContaining({ code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." }));
+  expect(() => cacheDirectory()).toThrow(expect.objectContaining({ code: "DENIED", hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." }));
 });

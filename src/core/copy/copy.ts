@@ -40,11 +40,15 @@ export async function copyIn(vm: AnsweringVm, source: string, destination: strin
   const counter = new CopyCounter(options.onProgress);
   const from = resolve(source);
   const place = (await isGuestDirectory(vm, destination, signal)) ? `${destination.replace(/\/+$/, "")}/${nameOf(from, source)}` : destination;
-  await vm.channel.unpackTree(place, readHostTree(from, counter, signal), {
+  const unpacked = vm.channel.unpackTree(place, readHostTree(from, counter, signal), {
     ...(options.replace && { merge: true }),
     ...(options.archive && { owners: true }),
     ...(options.makeParents && { makeParents: true }),
     ...(signal && { signal }),
+  });
+  await unpacked.catch((error: unknown) => {
+    if (!(error instanceof PyroError) || error.code !== "EXISTS") throw error;
+    throw new PyroError("EXISTS", `${place} is there already, in the VM.`, { cause: error, hint: "Give another name, or --force to replace what is there file by file." });
   });
   return { destination: place, entries: counter.entries, contentBytes: counter.contentBytes, skipped: counter.skipped };
 }
@@ -58,6 +62,7 @@ export async function copyOut(vm: AnsweringVm, source: string, destination: stri
   if (!Number.isSafeInteger(maxBytes) || maxBytes < 0) throw new PyroError("INVALID_ARGUMENT", `max_bytes is ${maxBytes}; it is a whole number of bytes.`);
   const counter = new CopyCounter(options.onProgress);
   const to = resolve(destination);
+  await checkCopyable(vm, source, signal);
   const place = (await isHostDirectory(to)) ? join(to, nameOf(source, source)) : to;
   const tree = vm.channel.packTree(source, { maxContentBytes: maxBytes, ...(signal && { signal }) });
   await writeHostTree(place, tree, counter, { ...(replace && { replace }), ...(archive && { archive }), ...(signal && { signal }) });
@@ -78,6 +83,12 @@ async function isGuestDirectory(vm: AnsweringVm, path: string, signal?: AbortSig
       throw error;
     },
   );
+}
+
+/** Else there would be nothing in the tree, as if the guest had made a mistake. */
+async function checkCopyable(vm: AnsweringVm, path: string, signal?: AbortSignal): Promise<void> {
+  const { type } = await vm.channel.stat(path, signal && { signal });
+  if (!["file", "directory", "link", "fifo"].includes(type)) throw new PyroError("INVALID_ARGUMENT", `${path} is a device or a socket, which can't be copied.`);
 }
 
 async function isHostDirectory(path: string): Promise<boolean> {

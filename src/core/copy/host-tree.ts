@@ -30,7 +30,7 @@ export async function* readHostTree(root: string, counter: CopyCounter, signal?:
       for (const name of await namesOf(place)) yield* read(joined(place, name), path.length === 0 ? name : joined(path, name), depth + 1);
     } else if (stat.isSymbolicLink()) {
       counter.entry(path);
-      yield { ...common, type: "link", target: await readlink(place, { encoding: "buffer" }) };
+      yield { ...common, type: "link", target: await readlink(place, { encoding: "buffer" }).catch((error: unknown) => Promise.reject(unreadable(place, error))) };
     } else if (stat.isFIFO()) {
       counter.entry(path);
       yield { ...common, type: "fifo" };
@@ -60,7 +60,7 @@ export async function* readHostTree(root: string, counter: CopyCounter, signal?:
       for (let left = Number(stat.size); left > 0; ) {
         checkSignal(signal);
         const buffer = Buffer.allocUnsafe(Math.min(readBytes, left));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, null);
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, null).catch((error: unknown) => Promise.reject(unreadable(place, error)));
         if (bytesRead === 0) return; // it was cut short meanwhile
         left -= bytesRead;
         counter.bytes(bytesRead);

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { chmod, chown, lchown, link, lstat, lutimes, mkdir, open, rename, rm, symlink, utimes, type FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { checkSignal } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { isHole, type TreeEntry } from "../../channel/index.js";
@@ -24,13 +24,13 @@ export interface HostWriteOptions {
 /** Makes `entries` at `destination`, an absolute path. Throws EXISTS, NOT_FOUND (its directory), DENIED, DISK_FULL, CANCELLED, and what `entries` throws; nothing is left then. */
 export async function writeHostTree(destination: string, entries: AsyncIterable<TreeEntry>, counter: CopyCounter, options: HostWriteOptions = {}): Promise<void> {
   const existing = await kindOf(destination);
-  if (existing !== undefined && !options.replace) throw new PyroError("EXISTS", `${destination} is there already.`, { hint: "Give another name, or --force to replace it." });
-  const directory = `${destination}.pyro-${randomBytes(6).toString("hex")}`;
+  if (existing !== undefined && !options.replace) throw exists(destination);
+  // Not the destination's name with something behind it: that may be as long as names can be.
+  const directory = join(dirname(destination), `.pyro-${randomBytes(6).toString("hex")}`);
   try {
     await mkdir(directory, { mode: 0o700 });
   } catch (error) {
-    if (systemCode(error) === "ENOENT") throw new PyroError("NOT_FOUND", `The directory ${dirname(destination)} is not there.`, { cause: error });
-    throw toPyroError(error);
+    throw unwritable(destination, error);
   }
   try {
     const made = `${directory}/new`;
@@ -38,18 +38,36 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
       throw unfit(error);
     });
     checkSignal(options.signal);
-    // A directory can be replaced by none in one step: the old one goes aside first, and comes back if that fails.
-    const old = `${directory}/old`;
-    if (existing !== undefined) await rename(destination, old);
-    await rename(made, destination).catch(async (error: unknown) => {
-      if (existing !== undefined) await rename(old, destination);
-      throw error;
-    });
+    await (options.replace ? replace(made, destination, `${directory}/old`) : place(made, destination));
   } catch (error) {
-    throw toPyroError(error);
+    throw error instanceof PyroError ? error : unwritable(destination, error);
   } finally {
     await removeAll(directory);
   }
+}
+
+/** Where nothing is: what came there since it was looked at stays. */
+async function place(made: string, destination: string): Promise<void> {
+  try {
+    if ((await kindOf(made)) === "directory") return await rename(made, destination); // replaces nothing but an empty directory
+    await link(made, destination);
+  } catch (error) {
+    const code = systemCode(error) ?? "";
+    if (["EEXIST", "ENOTEMPTY", "ENOTDIR"].includes(code)) throw exists(destination);
+    if (!["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"].includes(code)) throw error;
+    await rename(made, destination); // a file system without hard links
+  }
+}
+
+/** Anything but a directory is replaced in one step. A directory goes to `old` first, and comes back if the new one can't take its place. */
+async function replace(made: string, destination: string, old: string): Promise<void> {
+  const kinds = await Promise.all([made, destination].map(kindOf));
+  if (!kinds.includes("directory") || kinds[1] === undefined) return rename(made, destination);
+  await rename(destination, old);
+  await rename(made, destination).catch(async (error: unknown) => {
+    await rename(old, destination);
+    throw error;
+  });
 }
 
 class TreeWriter {
@@ -118,6 +136,18 @@ class TreeWriter {
   }
 }
 
+function exists(destination: string): PyroError {
+  return new PyroError("EXISTS", `${destination} is there already.`, { hint: "Give another name, or --force to replace it." });
+}
+
+function unwritable(destination: string, error: unknown): PyroError {
+  const code = systemCode(error) ?? "";
+  const message = `${destination} can't be written: ${error instanceof Error ? error.message : String(error)}`;
+  if (code === "ENOENT" || code === "ENOTDIR") return new PyroError("NOT_FOUND", `The directory ${dirname(destination)} is not there.`, { cause: error });
+  if (["EACCES", "EPERM", "EROFS", "ELOOP", "ENAMETOOLONG", "EBUSY"].includes(code)) return new PyroError("DENIED", message, { cause: error, hint: "Give a destination that you can write to." });
+  return toPyroError(error);
+}
+
 /** In a directory of our own such errors are the tree's own fault, and no honest guest sends such a tree. */
 function unfit(error: unknown): unknown {
   const code = systemCode(error) ?? "";
@@ -155,6 +185,6 @@ async function kindOf(path: string): Promise<"directory" | "other" | undefined> 
     return (await lstat(path)).isDirectory() ? "directory" : "other";
   } catch (error) {
     if (systemCode(error) === "ENOENT") return undefined;
-    throw toPyroError(error);
+    throw unwritable(path, error);
   }
 }

@@ -3,7 +3,7 @@ import { checkSignal } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import type { FoundVm } from "../../vmm/index.js";
 import { checkCommand } from "../command.js";
-import { execInVm, timeoutOf, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
+import { execInVm, guestCommand, timeoutOf, type ExecRequest, type ExecOptions, type ExecResult } from "../exec.js";
 import { checkLimit } from "../limits.js";
 import { openHost } from "../host-compat.js";
 import type { Phase } from "../start.js";
@@ -28,6 +28,7 @@ export interface OneCommandOptions extends ExecOptions {
 export async function execVm(vmId: string, request: OneCommand, options: OneCommandOptions = {}): Promise<ExecResult> {
   const checked = { ...request, timeoutSeconds: timeoutOf(request), captureBytes: checkLimit("captureBytes", request.captureBytes) };
   checkCommand(request.command);
+  (await import("../../channel/index.js")).checkExec(guestCommand(request)); // what can't even be asked for is no reason to lose the VM
   checkSignal(options.signal);
   const known = await knowVm(vmId);
   const { found } = known;

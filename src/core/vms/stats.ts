@@ -1,4 +1,5 @@
 /** What a VM uses, as the host sees it and as the guest does. */
+import { checkSignal } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import type { GuestStats } from "../../channel/index.js";
@@ -31,14 +32,16 @@ export interface VmStats {
 /** A guest that does not answer by then is one that has nothing to say. */
 const guestMs = 5000;
 
-/** Throws NOT_FOUND. */
-export async function statsVm(vmId: string): Promise<VmStats> {
+/** Throws NOT_FOUND, CANCELLED. */
+export async function statsVm(vmId: string, { signal }: { signal?: AbortSignal } = {}): Promise<VmStats> {
+  checkSignal(signal);
   const known = await knowVm(vmId);
   const { record, found } = known;
   try {
     const usage = record.executionMode === "guest" ? await found?.usage() : undefined;
     const { uptimeMs, ...host } = usage ?? {};
-    const guest = usage === undefined ? undefined : await askGuest(known);
+    const guest = usage === undefined ? undefined : await askGuest(known, signal);
+    checkSignal(signal);
     return {
       vmId,
       state: record.state,
@@ -53,11 +56,13 @@ export async function statsVm(vmId: string): Promise<VmStats> {
   }
 }
 
-async function askGuest(known: Known): Promise<VmStats["guest"]> {
+async function askGuest(known: Known, signal: AbortSignal | undefined): Promise<VmStats["guest"]> {
+  const late = AbortSignal.timeout(guestMs);
+  const enough = signal === undefined ? late : AbortSignal.any([signal, late]);
   try {
-    const vm = await connectVm(known, { signal: AbortSignal.timeout(guestMs) });
+    const vm = await connectVm(known, { signal: enough });
     try {
-      const { uptimeMs: _uptime, ...stats } = await vm.channel.stats();
+      const { uptimeMs: _uptime, ...stats } = await vm.channel.stats({ signal: enough });
       return stats;
     } finally {
       vm.channel.close();

@@ -1,20 +1,28 @@
 /** What is true of VMs now. */
+import { checkSignal } from "../../base/deadline.js";
 import { logTail } from "../../vmm/index.js";
 import { lifecycle } from "./lifecycle.js";
 import { publicVm, type Vm } from "./record.js";
 import { knowVm, listVmIds, lookAt } from "./store.js";
 
-/** Throws NOT_FOUND. */
-export async function statusVm(vmId: string): Promise<Vm> {
+interface Abortable {
+  signal?: AbortSignal;
+}
+
+/** Throws NOT_FOUND, CANCELLED. */
+export async function statusVm(vmId: string, options: Abortable = {}): Promise<Vm> {
+  checkSignal(options.signal);
   const { record, found } = await knowVm(vmId);
   found?.release();
   return publicVm(record);
 }
 
-/** All that are there, oldest first. */
-export async function listVms(): Promise<Vm[]> {
+/** All that are there, oldest first. Throws CANCELLED. */
+export async function listVms(options: Abortable = {}): Promise<Vm[]> {
+  checkSignal(options.signal);
   const all: Vm[] = [];
   for (const vmId of await listVmIds()) {
+    checkSignal(options.signal);
     const known = await lookAt(vmId).catch(() => undefined); // one that can't be read is no reason to show none
     if (known === undefined || known === "gone") continue;
     known.found?.release();
@@ -34,8 +42,9 @@ export async function listVmsFor(verb: string): Promise<Vm[]> {
   });
 }
 
-/** The end of the guest's console, at most 64 KiB; control characters made harmless. Throws NOT_FOUND. */
-export async function vmLogs(vmId: string, lines = 1000): Promise<string> {
+/** The end of the guest's console, at most 64 KiB; control characters made harmless. Throws NOT_FOUND, CANCELLED. */
+export async function vmLogs(vmId: string, lines = 1000, options: Abortable = {}): Promise<string> {
+  checkSignal(options.signal);
   const { directory, found } = await knowVm(vmId);
   found?.release();
   return logTail(directory, undefined, lines);
@@ -48,8 +57,8 @@ export interface NetworkInfo {
   policy: "none";
 }
 
-/** Throws NOT_FOUND. */
-export async function networkInfoVm(vmId: string): Promise<NetworkInfo> {
-  const { networkEnabled } = await statusVm(vmId);
+/** Throws NOT_FOUND, CANCELLED. */
+export async function networkInfoVm(vmId: string, options: Abortable = {}): Promise<NetworkInfo> {
+  const { networkEnabled } = await statusVm(vmId, options);
   return { vmId, networkEnabled, policy: "none" };
 }

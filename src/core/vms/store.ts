@@ -118,7 +118,7 @@ export async function makeVmsDirectory(): Promise<string> {
 
 /** The record first: what is left of an interrupted removal is known for what it is. The caller holds the lock. */
 export async function removeVm(vmId: string): Promise<void> {
-  await rm(join(places.vm(vmId), "vm.json"), { force: true }).catch((error: unknown) => {
+  await rm(join(places.vm(vmId), "vm.json"), { recursive: true, force: true }).catch((error: unknown) => {
     if (systemCode(error) !== "ENOTDIR") throw error; // no directory, and so no VM
   });
   await rm(places.vm(vmId), { recursive: true, force: true });
@@ -159,6 +159,7 @@ async function endOf(record: VmRecord, directory: string, now: HostTime): Promis
 }
 
 export async function notFound(vmId: string): Promise<PyroError> {
+  if (typeof vmId !== "string") return new PyroError("INVALID_ARGUMENT", "A VM's id is a string."); // as it may be in JavaScript
   const near = nearest(vmId, (await listVmIds().catch(() => [])).filter((each) => each !== vmId));
   return new PyroError("NOT_FOUND", `There is no VM ${JSON.stringify(vmId.slice(0, 100))}; if there was one, its time to live is over, it ran its one command, or it was deleted.`, {
     hint: near.length > 0 ? `Did you mean ${near.join(" or ")}?` : "`pyro vm list` shows those that are there.",

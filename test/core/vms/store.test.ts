@@ -11,7 +11,8 @@ import { execVm } from "../../../src/core/vms/exec.js";
 import { reapExpired } from "../../../src/core/vms/reap.js";
 import { readVmRecord, writeVmRecord, type VmRecord } from "../../../src/core/vms/record.js";
 import { startVm } from "../../../src/core/vms/start.js";
-import { listVms, statusVm } from "../../../src/core/vms/status.js";
+import { statsVm } from "../../../src/core/vms/stats.js";
+import { listVms, networkInfoVm, statusVm, vmLogs } from "../../../src/core/vms/status.js";
 import { stopVm } from "../../../src/core/vms/stop.js";
 import { lookAt } from "../../../src/core/vms/store.js";
 import { findVm, hostBootId, hostUptimeMs } from "../../../src/vmm/index.js";
@@ -79,6 +80,34 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const gone = (child: ChildProcess) => new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(undefined)));
+
+describe("what can't be asked for", () => {
+  test.each([
+    { env: { "A=B": "x" } },
+    { env: { A: "\0" } },
+    { cwd: "/\0" },
+    { cwd: 5 as unknown as string },
+    { user: "" },
+    { timeoutSeconds: 0 },
+  ])("as the one command, %j costs no VM", async (wrong) => {
+    await recorded();
+    const keeper = await running();
+    await expect(execVm(id, { command: "true", ...wrong })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(await statusVm(id)).toMatchObject({ state: "started" });
+    expect(keeper.exitCode).toBe(null);
+  });
+
+  test.each([undefined, null, 5, {}])("%j is no id", async (vmId) => {
+    const notAnId = { code: "INVALID_ARGUMENT", message: "A VM's id is a string." };
+    for (const ask of [statusVm, startVm, stopVm, deleteVm]) await expect(ask(vmId as unknown as string)).rejects.toMatchObject(notAnId);
+  });
+
+  test("nothing is looked up for a caller who does not want it any more", async () => {
+    await recorded();
+    const options = { signal: AbortSignal.abort() };
+    for (const ask of [statusVm(id, options), listVms(options), statsVm(id, options), vmLogs(id, undefined, options), networkInfoVm(id, options)]) await expect(ask).rejects.toMatchObject({ code: "CANCELLED" });
+  });
+});
 
 describe("what is true of a VM whose record says that it runs", () => {
   test("it runs where its keeper answers", async () => {
@@ -186,6 +215,7 @@ describe("reap", () => {
       writeFileSync(join(vms, name, "scratch"), "x");
     }
     writeFileSync(join(vms, "vm-file0000"), "a file");
+    mkdirSync(join(vms, "vm-dir00000", "vm.json", "x"), { recursive: true });
     mkdirSync(join(vms, "vm-toolong000"));
     mkdirSync(join(vms, "lost+found"));
     writeFileSync(join(vms, "README"), "");
