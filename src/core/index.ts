@@ -33,7 +33,7 @@ export const pullEnvironment = lazily(environments, "pullEnvironment");
 export const removeEnvironment = lazily(environments, "removeEnvironment");
 export const warmEnvironment = lazily(environments, "warmEnvironment");
 export type { WarmRequest, WarmResult } from "./environments.js";
-export { environmentNames, exportEnvironment, listEnvironments, inspectEnvironment, type Environment, type EnvironmentDetails, type EnvironmentImage, type ExportResult, type LayerProgress, type PullPhase, type PullProgress } from "../environments/index.js";
+export { environmentNames, exportEnvironment, isImagePath, listEnvironments, inspectEnvironment, type Environment, type EnvironmentDetails, type EnvironmentImage, type ExportResult, type LayerProgress, type PullPhase, type PullProgress } from "../environments/index.js";
 
 const vms = () => import("./vms/index.js");
 export const attachVm = lazily(vms, "attachVm");

@@ -6,6 +6,7 @@ import { PyroError, type ErrorCode } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { toJson } from "../base/json.js";
 import { nearest } from "../base/nearest.js";
+import { isImagePath } from "../environments/index.js";
 import { checkLimit, limits, type LimitName } from "./limits.js";
 import type { Tool } from "./ollama.js";
 import { runInVm, type RunOptions, type RunRequest } from "./run.js";
@@ -57,7 +58,7 @@ export function readVmRunArguments(given: unknown): RunRequest {
     throw wrong(`There is no argument ${show(name)}.${near.length === 0 ? "" : ` Did you mean ${near.join(" or ")}?`}`);
   }
   const { environment, command, ...rest } = args as Record<string, unknown>;
-  if (typeof environment !== "string") throw wrong(`environment is ${show(environment)}; it is the name of an environment, as "debian:12".`);
+  if (typeof environment !== "string" || isImagePath(environment)) throw wrong(`environment is ${show(environment)}; it is the name of an environment, as "debian:12".`);
   if (typeof command !== "string" && !(Array.isArray(command) && command.every((each) => typeof each === "string"))) throw wrong(`command is ${show(command)}; it is a line for the guest's shell or an array of words.`);
   const sizes = Object.entries(numbers).filter(([name]) => rest[name] !== undefined && rest[name] !== null).map(([name, limit]) => [limit, checkLimit(limit, rest[name] as number)] as const);
   return { environment, command, ...Object.fromEntries(sizes) };

@@ -3,6 +3,7 @@ export type { ExportResult } from "./export.js";
 export { isInCatalog } from "./catalog.js";
 export type { Environment, EnvironmentDetails, EnvironmentImage } from "./environment.js";
 export { holdEnvironment, type HoldOptions } from "./hold.js";
+export { isPath as isImagePath } from "./images/reference.js";
 export { environmentNames, listEnvironments, inspectEnvironment, type LookOptions } from "./inspect.js";
 export type { ImageConfig } from "./images/documents.js";
 export { configOf, openEnvironment, type OpenEnvironment, type OpenOptions } from "./open.js";

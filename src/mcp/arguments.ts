@@ -3,7 +3,7 @@ import * as z from "zod";
 import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
-import { limits } from "../core/index.js";
+import { isImagePath, limits } from "../core/index.js";
 
 /** A whole number within core's limits. The default is core's as well: what is left out stays out, and is only told. */
 function limit(name: "vcpuCount" | "memMib" | "timeoutSeconds" | "ttlSeconds", description: string) {
@@ -19,7 +19,8 @@ function flag(description: string) {
 const commandError = is('a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"]');
 
 export const argument = {
-  environment: z.string({ error: is("the name of an environment, as debian:12") }).describe("What the VM is made of: debian:12 (Git and what agents reach for first), debian:12-base (minimal), debian:12-build (Git and a C toolchain), another that vm_list_environments names, or an OCI image (docker.io/library/python:3.12-slim). Pulled once if it is not installed, which takes a minute."),
+  // A path would let a client find out what files there are, and have images read that nobody offered it.
+  environment: z.string({ error: is("the name of an environment, as debian:12") }).refine((name) => !isImagePath(name), { error: is("a name and no path of the host; what is there gets a name by `pyro env pull NAME --source PATH`") }).describe("What the VM is made of: debian:12 (Git and what agents reach for first), debian:12-base (minimal), debian:12-build (Git and a C toolchain), another that vm_list_environments names, or an OCI image (docker.io/library/python:3.12-slim). Pulled once if it is not installed, which takes a minute."),
   command: z
     .union([z.string(), z.array(z.string())], { error: commandError })
     .describe('A string is a line for the guest\'s login shell ("make && make test"); an array of words is executed as it is, without a shell (["git", "log", "--format=%s"]).'),

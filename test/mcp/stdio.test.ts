@@ -62,6 +62,9 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
     message: "mem_mib is 64; it is a whole number from 128 to 65536.",
     hint: "vm_run takes environment, command, vcpu_count, mem_mib, timeout_seconds, ttl_seconds, network, allow_host_compat, files, return_paths.",
   });
+  for (const path of ["/etc/passwd", "./image", "..", "../image:latest"]) {
+    expect((await wrong("vm_run", { environment: path, command: "true" })).message).toBe(`environment is "${path}"; it is a name and no path of the host; what is there gets a name by \`pyro env pull NAME --source PATH\`.`);
+  }
   expect((await wrong("vm_run", { command: ["true", 7] })).message).toBe(
     'environment is missing; it is the name of an environment, as debian:12. command is ["true",7]; it is a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"].',
   );

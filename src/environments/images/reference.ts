@@ -44,7 +44,8 @@ export function isImageName(name: string): boolean {
   return isPath(name) || /[/@]/.test(name);
 }
 
-function isPath(name: string): boolean {
+/** Of a layout directory or an archive on this host, and not a registry's image. */
+export function isPath(name: string): boolean {
   return name.startsWith("/") || /^\.{1,2}(?:\/|$)/.test(name);
 }
 
