@@ -70,7 +70,9 @@ export interface VmUsage {
 const answerMs = 30_000;
 /** Longer than a keeper tries for (`DESCENDANTS_SECONDS`). */
 const endMs = 40_000;
-/** Between two tries of a connection whose queue is full. */
+/** How long the removal of a VM's files may take. */
+const removalMs = 500;
+/** Between two tries of a connection whose queue is full, and two looks at a place that may be being removed. */
 const queueLookMs = 20;
 
 /** Undefined if no VM runs there. Throws DENIED where it may not be looked at, TIMEOUT. */
@@ -85,7 +87,8 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
   const replies = new Replies(control);
   const exited = replies.closed.then(async (): Promise<VmExit> => {
     const exit = await readExit(place);
-    // Whoever deletes a VM may be faster than we are at reading how it ended.
+    // Whoever deletes a VM may be faster than we are at reading how it ended, and still be at it.
+    for (let waitedMs = 0; exit === undefined && existsSync(place) && waitedMs < removalMs; waitedMs += queueLookMs) await sleep(queueLookMs);
     return { reason: exit === undefined && !existsSync(place) ? "killed" : reasonOf(exit), code: exit?.status ?? null, signal: null, stderr: logTail(place, placeNames.stderr) };
   });
   return {
