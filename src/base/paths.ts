@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { dirname, join } from "node:path";
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
-import { PyroError } from "./error.js";
+import { directoriesHint, PyroError } from "./error.js";
 import { settings } from "./settings.js";
 
 /** `$XDG_CACHE_HOME/pyro-mcp`: everything in it can be made again. */
@@ -55,7 +55,7 @@ function findPackageRoot(directory: string): string {
 export function homeDirectory(): string {
   const value = settings.home() ?? homedir();
   if (value === "" || value === "/nonexistent") {
-    throw new PyroError("DENIED", "There is no home directory to keep environments and VMs in.", { hint: "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to." });
+    throw new PyroError("DENIED", "There is no home directory to keep environments and VMs in.", { hint: directoriesHint });
   }
   return value;
 }

@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
 
 /** How long a guest that was told to end something has to say that it did, milliseconds. */
-export const killGraceMs = 3000;
+const killGraceMs = 3000;
 
 export interface Breakable<T> {
   /** Undefined where the guest was given up. */

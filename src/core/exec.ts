@@ -6,7 +6,7 @@ import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { ImageConfig } from "../environments/index.js";
 import type { RunningVm } from "../vmm/index.js";
-import { killGraceMs } from "./break-off.js";
+import { breakable } from "./break-off.js";
 import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
 import { inImage } from "./image-config.js";
@@ -189,14 +189,11 @@ async function untilDone(
   signal: AbortSignal | undefined,
 ): Promise<{ outcome: ExecOutcome | undefined; timedOut: boolean }> {
   let timedOut = false;
-  let timer: NodeJS.Timeout | undefined;
-  const givenUp = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => {
-      timedOut = true;
-      guest.cancel();
-      timer = setTimeout(() => resolve(undefined), killGraceMs);
-    }, timeoutSeconds * 1000);
-  });
+  const running = breakable(guest.result, [], () => guest.cancel());
+  const timer = setTimeout(() => {
+    timedOut = true;
+    running.breakOff();
+  }, timeoutSeconds * 1000);
   let onAbort = () => {};
   const aborted = new Promise<never>((_, reject) => {
     onAbort = () => reject(cancelled(signal));
@@ -205,7 +202,7 @@ async function untilDone(
   });
   aborted.catch(() => {}); // when another cause came first
   try {
-    const outcome = await Promise.race([guest.result, givenUp, aborted]);
+    const outcome = await Promise.race([running.result, aborted]);
     clearTimeout(timer);
     if (outcome !== undefined) await Promise.race([outputDone, aborted]);
     return { outcome, timedOut };

@@ -35,8 +35,7 @@ export interface ConnectedVm extends AnsweringVm {
 export async function connectVm({ record, found }: Known, options: ConnectOptions = {}): Promise<ConnectedVm> {
   next(record.vmId, record.state, "use", record.lastError);
   if (found === undefined || record.executionMode === "host_compat") throw new PyroError("UNSUPPORTED", `The VM ${record.vmId} is none: its command runs on the host. It can only be asked to run that one command.`, { hint: `pyro vm exec --rm ${record.vmId} -- COMMAND (execVm in the SDK)` });
-  const channel = await firstAnswer(found, record.vmId, options);
-  const config = record.environmentDigest === undefined ? undefined : await configOf(record.environmentDigest);
+  const [channel, config] = await Promise.all([firstAnswer(found, record.vmId, options), record.environmentDigest === undefined ? undefined : configOf(record.environmentDigest)]);
   return {
     vmId: record.vmId,
     environment: record.environment,
