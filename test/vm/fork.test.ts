@@ -344,8 +344,10 @@ class Lane {
 
   async #killMaker(): Promise<void> {
     for (const key of this.#keys()) renameSync(join(this.#templates, key), join(this.#spares, `${key}.${this.counts.rounds}`));
-    const both = this.#random() < 0.2 ? [this.#start(), this.#start()] : [this.#start()];
-    const victim = this.#random() < 0.65 ? "pyro" : "qemu";
+    // What was not hit yet is tried until it is: with few rounds, chance alone leaves something out.
+    const { maker: makers, makersQemu, whileAnotherWaited } = this.counts;
+    const both = whileAnotherWaited === 0 || this.#random() < 0.2 ? [this.#start(), this.#start()] : [this.#start()];
+    const victim = (makers > 0 && makersQemu === 0) || this.#random() > 0.65 ? "qemu" : "pyro";
     // Anywhere in the making, or at its end, where the state is saved and the template gets its name.
     const [mark, ms] = this.#random() < 0.7 ? [/phase=template/, this.#random() * 0.9 * this.#makingMs] : [/warmed command=true /, this.#random() * 0.9 * this.#endMs];
     const maker = await Promise.race(both.map((each) => each.said(mark).then(() => each)));
@@ -373,7 +375,7 @@ class Lane {
     if (this.#keys().length === 0 && spare !== undefined) renameSync(join(this.#spares, spare), join(this.#templates, spare.split(".")[0]!));
     if (this.#keys().length === 0) await this.whole();
     const run = this.#start();
-    const victim = this.#random() < 0.85 ? "pyro" : "qemu";
+    const victim = (this.counts.pyro > 0 && this.counts.forksQemu === 0) || this.#random() > 0.85 ? "qemu" : "pyro";
     const ms = this.#random() * 0.8 * this.#forkMs;
     await new Promise((resolve) => setTimeout(resolve, ms));
     const hit = this.#kill(run, victim);
