@@ -1,4 +1,4 @@
-// Many forks: memory of each, all at once, and what a warm VM adds to a command's own time. Numbers of VMs by VMS and BURST.
+// What a warm VM adds to a command's own time; many forks: memory of each, and all at once. Numbers of VMs by VMS and BURST.
 import { execInVm } from "../dist/core/exec.js";
 import { startVm } from "../dist/core/start.js";
 import { Pyro } from "../dist/index.js";
@@ -12,9 +12,9 @@ const size = { environment: name, vcpuCount: 1, memMib: 1024, ttlSeconds: 600 };
 const pyro = new Pyro();
 await pyro.warmEnvironment({ environment: name });
 
+await warmExec(); // first: hundreds of VMs leave the host work to do for a while
 await memory();
 await atOnce();
-await warmExec();
 
 async function memory() {
   const vms = [];
