@@ -111,7 +111,7 @@ const nextMayHave: ReadonlySet<string> = new Set(["REGISTRY", "NOT_FOUND", "DENI
 async function pullImage(name: string, reference: ImageReference, present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
   const { signal } = options;
   const before = present?.manifest.image;
-  if (before !== undefined && reference.kind === "registry" && reference.digest === before.manifestDigest) return present!;
+  if (before !== undefined && (reference.kind === "registry" || reference.kind === "built") && reference.digest === before.manifestDigest) return present!;
   if (reference.kind === "input" && options.source === undefined) {
     if (present !== undefined) return present;
     throw new PyroError("NOT_FOUND", `The environment ${name} came from an archive on standard input, and is damaged.`, { hint: `pyro env pull ${name} --source - < ARCHIVE` });

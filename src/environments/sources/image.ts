@@ -16,6 +16,7 @@ import { makePrivate } from "../places.js";
 import type { Reporter } from "../progress.js";
 import { openImageArchive } from "./archive.js";
 import type { RootDisk } from "./debian.js";
+import { openBuilt } from "./built.js";
 import { openImageFiles } from "./files.js";
 import { openLayoutDirectory } from "./layout.js";
 
@@ -87,6 +88,7 @@ export function manifestImage(reference: ImageReference, { manifestDigest, confi
 
 async function openSource(reference: ImageReference, { directory, input, reporter, signal }: ImageOptions): Promise<ImageSource> {
   if (reference.kind === "registry") return (await import("./registry.js")).openRegistry(reference, reporter);
+  if (reference.kind === "built") return openBuilt(reference.digest);
   const { tag } = reference.kind === "file" ? reference : {};
   if (reference.kind === "file" && (await isDirectory(reference.path))) return openImageFiles(openLayoutDirectory(reference.path), tag);
   reporter.phase("image", "reading the archive");
