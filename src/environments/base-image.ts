@@ -43,17 +43,19 @@ async function keptImage(name: string, image: NonNullable<Manifest["image"]>): P
   if (diffIds.length !== image.layers.length) throw notKept(name, image.configDigest);
   const layers = image.layers.map((layer, index) => ({ ...layer, diffId: diffIds[index]!, path: places.blob(hexOf(layer)) }));
   for (const { digest, sizeBytes, path } of layers) if ((await stat(path).catch(() => undefined))?.size !== sizeBytes) throw notKept(name, digest);
-  return { config: JSON.parse(data.toString("utf8")) as ConfigJson, layers };
+  const config = JSON.parse(data.toString("utf8")) as ConfigJson;
+  return { config: image.config === undefined ? { ...config, config: plainConfig } : config, layers };
 }
+
+/** As commands are run in an environment that no image says anything of: by root, at home. */
+const plainConfig = { Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: ["bash"], WorkingDir: "/root" };
 
 /** The same environment gives the same layer. */
 async function packagesImage(manifest: Manifest, directory: string, { signal, onBytes }: BaseOptions): Promise<BaseImage> {
   const { sizeBytes } = manifest.files[bootFiles[0]];
   const tree = join(places.environment(manifest.digest.slice("sha256:".length)), bootFiles[0]);
   const layer = await writeLayer(writeTar(readErofs(tree, signal)), join(directory, "tree"), { maxBytes: layerLimits.maxLayerTarBytes, signal, ...(onBytes && { onBytes: (bytes) => onBytes(bytes, sizeBytes) }) });
-  // As commands are run in the environment itself: by root, at home.
-  const config = { Env: ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], Cmd: ["bash"], WorkingDir: "/root" };
-  return { config: { config, history: [{ created: manifest.createdAt, created_by: manifest.source }] }, layers: [layer] };
+  return { config: { config: plainConfig, history: [{ created: manifest.createdAt, created_by: manifest.source }] }, layers: [layer] };
 }
 
 /** The documents of an environment that was made of packages. */

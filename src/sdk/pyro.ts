@@ -49,7 +49,7 @@ export interface PullOptions {
   onProgress?: (progress: PullProgress) => void;
   /** Makes the environment again although it is installed and whole. */
   force?: boolean;
-  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for the archive in `input`. */
+  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for the archive in `input`. For a name of the catalog also `debian-archive`. */
   source?: string;
   /** An archive as `docker save` or a tar of a layout directory is one. */
   input?: AsyncIterable<Uint8Array>;

@@ -30,7 +30,7 @@ export function define(program: Program, context: CommandContext): void {
     .command("pull")
     .description("make an environment ready for use; verifies and repairs one that is there, and follows an image's tag")
     .argument("<environment>", "a name, see `pyro env list`; an image in a registry; an OCI layout directory or a saved archive")
-    .option("--source <image>", "the image that the name is to stand for; - for an archive on standard input")
+    .option("--source <image>", "the image that the name is to stand for; - for an archive on standard input; debian-archive for a name of the catalog")
     .option("--platform <platform>", "which image of several, such as linux/amd64/v3")
     .option("--force", "make it again although it is whole")
     .addOption(new Option("--progress <form>", "json: each event as a line of JSON on standard error").choices(["lines", "json", "none"]))

@@ -18,6 +18,11 @@ export const httpLimits = {
   maxRedirects: 10,
 } as const;
 
+/** How long is waited for a connection, and for an answer to begin. */
+export const patience = { connectMs: httpLimits.connectMs as number, answerMs: httpLimits.silenceMs as number };
+/** Where there is somebody else to ask: who can be reached at all, answers within that. */
+export const impatience = { connectMs: 4000, answerMs: 15_000 };
+
 export interface Answer {
   status: number;
   /** By small letters; the first one of several. */
@@ -43,9 +48,9 @@ export class Http {
   ) {}
 
   /** Throws DENIED for certificates that the user names and that can't be read. */
-  static async open(): Promise<Http> {
+  static async open({ connectMs, answerMs } = patience): Promise<Http> {
     const ca = await certificates();
-    const common = { connect: { ca, timeout: httpLimits.connectMs }, headersTimeout: httpLimits.silenceMs, bodyTimeout: httpLimits.silenceMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
+    const common = { connect: { ca, timeout: connectMs }, headersTimeout: answerMs, bodyTimeout: httpLimits.silenceMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
     const proxies = settings.proxies();
     const either = (name: string) => proxies[name] ?? proxies[name.toUpperCase()] ?? "";
     const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, proxyTunnel: false, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });

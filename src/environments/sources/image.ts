@@ -27,6 +27,8 @@ export interface ImageOptions {
   platform?: string | undefined;
   /** An archive, where the reference is to one that comes in. */
   input?: AsyncIterable<Uint8Array> | undefined;
+  /** There is another source: this one is given up where it does not answer soon. */
+  impatient?: boolean;
   reporter: Reporter;
   signal: AbortSignal | undefined;
 }
@@ -86,8 +88,8 @@ export function manifestImage(reference: ImageReference, { manifestDigest, confi
   return { reference: printReference(reference), manifestDigest, configDigest: configDescriptor.digest, layers: layers.map(({ digest, sizeBytes }) => ({ digest, sizeBytes })), config: config.config };
 }
 
-async function openSource(reference: ImageReference, { directory, input, reporter, signal }: ImageOptions): Promise<ImageSource> {
-  if (reference.kind === "registry") return (await import("./registry.js")).openRegistry(reference, reporter);
+async function openSource(reference: ImageReference, { directory, input, impatient = false, reporter, signal }: ImageOptions): Promise<ImageSource> {
+  if (reference.kind === "registry") return (await import("./registry.js")).openRegistry(reference, { reporter, impatient });
   if (reference.kind === "built") return openBuilt(reference.digest);
   const { tag } = reference.kind === "file" ? reference : {};
   if (reference.kind === "file" && (await isDirectory(reference.path))) return openImageFiles(openLayoutDirectory(reference.path), tag);

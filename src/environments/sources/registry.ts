@@ -7,13 +7,13 @@ import type { ImageSource } from "../images/image.js";
 import { printReference, type RegistryReference } from "../images/reference.js";
 import type { Reporter } from "../progress.js";
 import { RegistryClient } from "../registry/client.js";
-import { drop, Http, networkError, readBody, type Answer } from "../registry/http.js";
+import { drop, Http, impatience, networkError, patience, readBody, type Answer } from "../registry/http.js";
 
-export async function openRegistry(reference: RegistryReference, reporter: Reporter): Promise<ImageSource> {
-  const http = await Http.open();
+export async function openRegistry(reference: RegistryReference, { reporter, impatient }: { reporter: Reporter; impatient: boolean }): Promise<ImageSource> {
+  const http = await Http.open(impatient ? impatience : patience);
   const shown = printReference(reference);
   reporter.phase("image", `asking ${reference.host}`);
-  const client = new RegistryClient(http, reference, (what) => reporter.phase("image", what));
+  const client = new RegistryClient(http, reference, { onWait: (what) => reporter.phase("image", what), impatient });
   const manifest = async (which: string, abort: AbortSignal | undefined) => {
     const answer = await client.get(`manifests/${which}`, { accept: documentTypes.join(", ") }, abort);
     return { answer, data: await readBody(answer, imageLimits.maxManifestBytes, abort) };
