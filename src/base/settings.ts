@@ -21,6 +21,8 @@ export const settings = {
   debianMirror: () => read("PYRO_DEBIAN_MIRROR") ?? "http://deb.debian.org/debian",
   /** `PYRO_DEBIAN_SECURITY_MIRROR`: where Debian's security updates come from. */
   debianSecurityMirror: () => read("PYRO_DEBIAN_SECURITY_MIRROR") ?? "http://deb.debian.org/debian-security",
+  /** `PYRO_DEBIAN_KEYRING`: the keys that Debian's mirrors sign with, instead of Debian's own. */
+  debianKeyring: () => read("PYRO_DEBIAN_KEYRING"),
   /** `PYRO_TEMPLATE_MAX_AGE_SECONDS`: an older template is made anew; 0 makes none and boots every VM. Default a day. */
   templateMaxAgeSeconds(): number {
     const value = read("PYRO_TEMPLATE_MAX_AGE_SECONDS") ?? "86400";

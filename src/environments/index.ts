@@ -21,4 +21,4 @@ export const removeEnvironment: typeof import("./prune.js").removeEnvironment = 
 export const exportEnvironment: typeof import("./export.js").exportEnvironment = async (...args) => (await import("./export.js")).exportEnvironment(...args);
 export const checkBuildName: typeof import("./build.js").checkBuildName = async (...args) => (await import("./build.js")).checkBuildName(...args);
 export const holdLayer: typeof import("./build.js").holdLayer = async (...args) => (await import("./build.js")).holdLayer(...args);
-export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();
+export const describeBuilder: typeof import("./sources/debian.js").describeBuilder = async () => (await import("./sources/debian.js")).describeBuilder();
