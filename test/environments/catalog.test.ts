@@ -6,6 +6,7 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { findProgram } from "../../src/base/child.js";
 import { catalog } from "../../src/environments/catalog.js";
 import { exportEnvironment, inspectEnvironment, openEnvironment, pullEnvironment } from "../../src/environments/index.js";
+import { impatience } from "../../src/environments/registry/http.js";
 import { readErofs } from "./erofs-reader.js";
 import { makeFakeHost, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
 import { Layout } from "./image-maker.js";
@@ -121,6 +122,17 @@ test.each([
   await rm((await openEnvironment("debian:12-base"))!.initramfs);
   expect(await messages("debian:12-base")).toEqual([]);
   expect(await made()).toBe(1);
+});
+
+test("a registry that takes a request and never answers it: given up soon", async () => {
+  const { answerMs } = impatience;
+  impatience.answerMs = 500;
+  try {
+    process.env["PYRO_DOCKER_HUB_MIRROR"] = process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = `127.0.0.1:${(silent.address() as { port: number }).port}`;
+    expect(await messages("debian:12-base")).toEqual([expect.stringMatching(/could not be reached: Headers Timeout Error Trying Debian's archive$/)]);
+  } finally {
+    impatience.answerMs = answerMs;
+  }
 });
 
 test("a registry that has had enough of us: once asked, the archive", async () => {

@@ -20,7 +20,7 @@ export const clientLimits = {
 } as const;
 
 export interface ClientOptions {
-  /** Told when it has to be waited for. */
+  /** Told what the user has to know: that it has to be waited for, or is not safe. */
   onWait(what: string): void;
   /** One try until it has answered for the first time. */
   impatient: boolean;
@@ -34,6 +34,7 @@ export class RegistryClient {
   /** As users write it, for messages and passwords: a mirror's own where that is asked. */
   private readonly host: string;
   private hasAnswered = false;
+  private toldOfPlainSecret = false;
 
   constructor(
     private readonly http: Http,
@@ -63,6 +64,13 @@ export class RegistryClient {
         await sleep(waitMs, signal);
       }
     }
+  }
+
+  /** Who asks for no TLS gets none, and is told what that means. */
+  private tellOfPlainSecret(): void {
+    if (this.toldOfPlainSecret || this.base.protocol !== "http:" || isLoopback(this.base.hostname)) return;
+    this.toldOfPlainSecret = true;
+    this.options.onWait(`warning: ${this.host} is asked without TLS, so the password for it can be read on the way`);
   }
 
   private async tryGet(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
@@ -115,6 +123,7 @@ export class RegistryClient {
   /** From a challenge to the header that answers it. */
   private async authorize(challenges: readonly Challenge[], signal: AbortSignal | undefined): Promise<void> {
     const credentials = await this.findCredentials();
+    if (credentials !== undefined) this.tellOfPlainSecret();
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (credentials?.kind === "registry") this.authorization = `Bearer ${credentials.token}`;
     else if (bearer !== undefined) this.authorization = `Bearer ${await this.fetchToken(bearer, credentials, signal)}`;
