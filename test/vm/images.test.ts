@@ -60,10 +60,11 @@ test("a Debian of several layers, made by other programs, out of a registry, as 
   try {
     await push(debian, "latest", `${registry.host}/team/debian:1`);
     const { stdout, stderr, status } = await pyro(["run", "--quiet", `${registry.host}/team/debian:1`]);
-    expect(stdout.split("\n")).toEqual(["agent", "/home/agent", "note", "4", "written", "GNU bash", ""]);
+    expect(stdout.split("\n"), stderr).toEqual(["agent", "/home/agent", "note", "4", "written", "GNU bash", ""]);
     expect(stderr.split("\n")).toEqual(["ls: cannot access '/etc/issue': No such file or directory", "touch: cannot touch '/etc/x': Permission denied", ""]);
     expect(status).toBe(0);
     expect((JSON.parse((await pyro(["env", "inspect", "--json", `${registry.host}/team/debian:1`])).stdout) as { image: { layers: unknown[] } }).image.layers).toHaveLength(4);
+    await pyro(["env", "remove", `${registry.host}/team/debian:1`]);
   } finally {
     await registry.close();
   }
