@@ -62,7 +62,7 @@ export interface Front {
   /** What each was asked with. */
   headers: IncomingMessage["headers"][];
   fault: Fault | undefined;
-  change: ((body: Buffer, incoming: IncomingMessage) => { body: Buffer; cut?: boolean }) | undefined;
+  change: ((body: Buffer, incoming: IncomingMessage) => { body: Buffer; cut?: boolean; unsaid?: boolean }) | undefined;
   close(): Promise<void>;
 }
 
@@ -79,8 +79,9 @@ export async function startFront(behind: string): Promise<Front> {
         answer.on("data", (part: Buffer) => parts.push(part));
         answer.on("end", () => {
           const whole = Buffer.concat(parts);
-          const { body, cut } = incoming.url!.includes("/blobs/") ? (front.change?.(whole, incoming) ?? { body: whole }) : { body: whole };
-          const length = cut || body === whole ? {} : { "content-length": `${body.length}` };
+          const { body, cut, unsaid } = incoming.url!.includes("/blobs/") ? (front.change?.(whole, incoming) ?? { body: whole }) : { body: whole, cut: false, unsaid: false };
+          if (unsaid) delete answer.headers["content-length"];
+          const length = cut || unsaid || body === whole ? {} : { "content-length": `${body.length}` };
           outgoing.writeHead(answer.statusCode!, { ...answer.headers, ...length });
           if (cut) outgoing.write(body, () => outgoing.destroy());
           else outgoing.end(body);

@@ -187,7 +187,8 @@ describe("a blob", () => {
 
   test.each([
     ["changed", (body: Buffer) => ({ body: Buffer.concat([body.subarray(0, 5000), Buffer.from("x"), body.subarray(5001)]) }), "is not that"],
-    ["with more than it should have", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.from("x")]) }), "more than the"],
+    ["with more than it should have", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.from("x")]) }), "bytes for sha256:"],
+    ["with more than it should have, and does not say so before,", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.alloc(100_000)]), unsaid: true }), "more than the"],
   ])("that comes %s is refused, and nothing counts as installed", async (_what, change, message) => {
     front.change = (body, incoming) => (isLower(incoming) ? change(body) : { body });
     await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining(message) });

@@ -36,6 +36,7 @@ function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): Op
   return async ({ digest, sizeBytes }, offset) => {
     const resumed = offset > 0 && offset < sizeBytes;
     const answer = await client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...(resumed && { range: `bytes=${offset}-` }) }, signal);
+    await checkLength(answer, digest, answer.status === 200 ? sizeBytes : sizeBytes - offset);
     if (answer.status === 200) return { offset: 0, content: content(answer, signal) };
     const from = /^bytes ([0-9]{1,15})-/.exec(answer.header("content-range") ?? "")?.[1];
     if (from === undefined || Number(from) !== offset) {
@@ -44,6 +45,14 @@ function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): Op
     }
     return { offset, content: content(answer, signal) };
   };
+}
+
+/** Said before anything is read, so that it is refused whatever becomes of the connection. Less than it should be is a break, and seen at its end. */
+async function checkLength(answer: Answer, digest: string, bytes: number): Promise<void> {
+  const said = Number(answer.header("content-length") ?? bytes);
+  if (said <= bytes) return;
+  await drop(answer.body);
+  throw new PyroError("REGISTRY", `${answer.url.host} has ${said} bytes for ${digest}, more than the ${bytes} bytes that its image says it has.`);
 }
 
 async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
