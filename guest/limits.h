@@ -16,6 +16,9 @@
 #define MAX_TREE_LINKS 65536u
 #define MAX_TREE_LINK_BYTES 16777216u
 
+// The extended header of one entry of a layer.
+#define MAX_LAYER_RECORDS 1048576u
+
 // A run of zero bytes this long can only be the padding before SYNC: the longest run inside valid frames is a
 // payload of zeros (65,536) and the tail of its own header (at most 7).
 #define PADDING_RUN (MAX_PAYLOAD + FRAME_HEADER)

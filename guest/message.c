@@ -67,6 +67,7 @@ static const struct {
     [KIND_MAKE_LINK] = {make_link_rules, 1}, [KIND_PACK] = {pack_rules, 0},    [KIND_UNPACK] = {unpack_rules, 7},
     [KIND_JOBS] = {no_rules, 0},           [KIND_ATTACH] = {job_rules, 0},     [KIND_KILL_JOB] = {kill_job_rules, 0},
     [KIND_FORGET_JOB] = {job_rules, 0},    [KIND_STATS] = {no_rules, 0},
+    [KIND_LAYER] = {no_rules, 0},
 };
 
 static const char *parse_fields(struct message *message, const struct rule *rules, size_t at, uint32_t fields);

@@ -29,11 +29,12 @@ enum kind {
   KIND_MAKE_DIRECTORY = 11, KIND_REMOVE = 12, KIND_RENAME = 13, KIND_CHANGE = 14, KIND_MAKE_LINK = 15,
   KIND_PACK = 16, KIND_UNPACK = 17,
   KIND_JOBS = 18, KIND_ATTACH = 19, KIND_KILL_JOB = 20, KIND_FORGET_JOB = 21, KIND_STATS = 22,
+  KIND_LAYER = 23,
 };
 
 // Takes content as DATA_0, and gives content as DATA_1; EXEC is neither.
 static inline bool takes_content(uint8_t kind) { return kind == KIND_WRITE_FILE || kind == KIND_UNPACK; }
-static inline bool gives_content(uint8_t kind) { return kind == KIND_READ_FILE || kind == KIND_LIST || kind == KIND_PACK; }
+static inline bool gives_content(uint8_t kind) { return kind == KIND_READ_FILE || kind == KIND_LIST || kind == KIND_PACK || kind == KIND_LAYER; }
 
 struct field {
   const uint8_t *bytes;

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "loop.h"
 #include "mounts.h"
+#include "spawn.h"
 
 static int scratch_fd = -1;
 
@@ -79,7 +80,10 @@ static void mount_overlay(void) {
   if (mkdir("/scratch/upper", 0755) == 0 && (chown("/scratch/upper", root.st_uid, root.st_gid) != 0 || chmod("/scratch/upper", root.st_mode & 07777) != 0))
     fatal("prepare /scratch/upper");
   if (mkdir("/scratch/work", 0700) != 0 && errno != EEXIST) fatal("mkdir /scratch/work");
-  must_mount("overlay", "/root", "overlay", 0, "lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work");
+  // Whatever the kernel was built with: all that was changed is in the upper directory, and nowhere else (LAYER).
+  must_mount("overlay", "/root", "overlay", 0, "redirect_dir=off,metacopy=off,index=off,lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work");
+  changes_fd = open("/scratch/upper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (changes_fd < 0) fatal("open /scratch/upper");
 }
 
 static void switch_root(void) {

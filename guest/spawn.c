@@ -25,6 +25,8 @@ struct ends {
   bool terminal;
 };
 
+int changes_fd = -1;
+
 static bool open_pipe(int *ours, int *theirs, bool we_write);
 static bool open_terminal(struct child *child, struct ends *ends, const struct field *size);
 static pid_t fork_into(int cgroup_fd);
@@ -45,6 +47,11 @@ int spawn(struct child *child, const struct message *message, const char **stage
   } else if (fine) {
     fine = (!input || open_pipe(&child->input, &ends.fd[0], true)) && open_pipe(&child->output[0], &ends.fd[1], false) &&
            (!command || open_pipe(&child->output[1], &ends.fd[2], false)) && (!writes || open_pipe(&child->control, &ends.fd[CHILD_CONTROL], true));
+  }
+  if (fine && message->kind == KIND_LAYER && changes_fd >= 0) {
+    // Opened anew, as reading a directory moves in it.
+    ends.fd[0] = openat(changes_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fine = ends.fd[0] >= 0;
   }
   int error = fine ? 0 : errno;
   if (error == 0 && command) {
@@ -155,6 +162,7 @@ static void run_file_request(const struct message *message) {
     case KIND_MAKE_LINK: make_link(message);
     case KIND_PACK: pack_tree(message);
     case KIND_UNPACK: unpack_tree(message);
+    case KIND_LAYER: write_layer(message);
     case KIND_STATS: report_stats(message);
     default: _exit(70);
   }

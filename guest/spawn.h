@@ -22,6 +22,9 @@ struct child {
   int cgroup_fd;
 };
 
+// The directory that the overlay keeps all changes in, which no path of the guest leads to; -1 where there is none. The child that serves LAYER gets it as its input.
+extern int changes_fd;
+
 // Forks a child that serves this request (EXEC and all that concern files). 0, or an errno with the stage.
 int spawn(struct child *child, const struct message *message, const char **stage);
 
@@ -38,6 +41,7 @@ _Noreturn void change_path(const struct message *message);
 _Noreturn void make_link(const struct message *message);
 _Noreturn void pack_tree(const struct message *message);
 _Noreturn void unpack_tree(const struct message *message);
+_Noreturn void write_layer(const struct message *message);
 _Noreturn void report_stats(const struct message *message);
 _Noreturn void report_error(const char *stage, int error, const char *text);
 _Noreturn void report_done(const struct builder *fields);

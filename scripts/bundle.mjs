@@ -1,6 +1,6 @@
 // The command line in few files: Node takes longer to find and link seventy modules than to run what a fork needs of them. CommonJS, as Node
 // links that in half the time of ES modules. `dist/main.cjs` is the program; what `run` needs at once is in one file, every other command and what
-// is loaded late in files of their own. Packages are taken in, with their licences: also those that the SDK depends on, as a server in one file starts sooner.
+// is loaded late in files of their own. Packages are taken in, with their licences (but for the one that hosts with gpgv never load): also those that the SDK depends on, as a server in one file starts sooner.
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, sep } from "node:path";
 import { rolldown } from "rolldown";
@@ -12,7 +12,7 @@ const fastest = join(dist, "cli/commands/run.js");
 
 /** Bundles what tsc left in dist/, and removes what nobody needs unbundled. */
 export async function bundle() {
-  const build = await rolldown({ input: entry, platform: "node", resolve: { mainFields: ["module", "main"] }, external: (id) => id.startsWith("node:") });
+  const build = await rolldown({ input: entry, platform: "node", resolve: { mainFields: ["module", "main"] }, external: (id) => id.startsWith("node:") || id === "openpgp" });
   let together;
   const { output } = await build.write({
     dir: dist,

@@ -1,7 +1,9 @@
-export { createServer, GuestFiles, GuestJobs, Pyro, Vm, type Abortable, type CreateServerOptions, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
+export { createServer, GuestFiles, GuestJobs, Pyro, Vm, type Abortable, type BuildEnvironmentOptions, type CreateServerOptions, type ExecVmOptions, type PullOptions, type RunInVmOptions, type VmExecOptions } from "./sdk/index.js";
 export { PyroError, errorCodes, type ErrorCode, type PyroErrorOptions } from "./base/error.js";
 export type {
   AttachedJob,
+  BuildRequest,
+  BuildResult,
   Change,
   Command,
   CopyOptions,

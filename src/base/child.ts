@@ -199,6 +199,7 @@ const packageOf: Record<string, string> = {
   unshare: "util-linux",
   mke2fs: "e2fsprogs",
   bwrap: "bubblewrap",
+  xz: "xz-utils",
 };
 
 /** The error for a program that is not installed, with the command that installs it. */

@@ -21,6 +21,8 @@ export const settings = {
   debianMirror: () => read("PYRO_DEBIAN_MIRROR") ?? "http://deb.debian.org/debian",
   /** `PYRO_DEBIAN_SECURITY_MIRROR`: where Debian's security updates come from. */
   debianSecurityMirror: () => read("PYRO_DEBIAN_SECURITY_MIRROR") ?? "http://deb.debian.org/debian-security",
+  /** `PYRO_DEBIAN_KEYRING`: the keys that Debian's mirrors sign with, instead of Debian's own. */
+  debianKeyring: () => read("PYRO_DEBIAN_KEYRING"),
   /** `PYRO_TEMPLATE_MAX_AGE_SECONDS`: an older template is made anew; 0 makes none and boots every VM. Default a day. */
   templateMaxAgeSeconds(): number {
     const value = read("PYRO_TEMPLATE_MAX_AGE_SECONDS") ?? "86400";
@@ -44,6 +46,14 @@ export const settings = {
   plainHttpRegistries: () => (read("PYRO_PLAIN_HTTP_REGISTRIES") ?? "").split(",").map((each) => each.trim().toLowerCase()).filter((each) => each !== ""),
   /** `PYRO_CATALOG`: a file with names of the user's own for images; `pyro-mcp/catalog.json` in XDG_CONFIG_HOME when unset. */
   userCatalog: () => read("PYRO_CATALOG"),
+  /** `PYRO_CATALOG_FROM`: what the catalog's environments are made from: `images`, `archive`, or `auto` (the default): the one that can be had, images first. */
+  catalogFrom(): "auto" | "images" | "archive" {
+    const value = read("PYRO_CATALOG_FROM") ?? "auto";
+    if (value === "auto" || value === "images" || value === "archive") return value;
+    throw new PyroError("INVALID_ARGUMENT", `PYRO_CATALOG_FROM is "${value}"; allowed are auto, images and archive.`, { hint: "Unset PYRO_CATALOG_FROM, or set it to one of these." });
+  },
+  /** `PYRO_DOCKER_HUB_MIRROR`: `HOST:PORT` of a registry that is asked instead of Docker Hub. */
+  dockerHubMirror: () => read("PYRO_DOCKER_HUB_MIRROR")?.toLowerCase(),
   /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
   registryCa: () => read("PYRO_REGISTRY_CA"),
   /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it. */

@@ -8,6 +8,7 @@ import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
 import { attachJob, forgetJobFields, jobsOf, killJobFields, startJob, type AttachedJob, type JobRecord, type JobRequest } from "./jobs.js";
 import { statsFields, statsOf, statsResult, type GuestStats } from "./stats.js";
+import { readLayer, type GuestLayer } from "./layer.js";
 import { packTree, unpackTree, type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
 import { u8, type Field, type Fields, type TagName } from "./message.js";
@@ -45,6 +46,8 @@ export interface Channel {
   makeLink(path: GuestPath, target: GuestPath, options?: { hard?: boolean; signal?: AbortSignal }): Promise<void>;
   /** A tree of files out of the guest, as a stream of entries. Throws what the start of it throws. */
   packTree(path: GuestPath, options?: PackOptions): PackedTree;
+  /** All that was changed over the root disk, as an image's layer. */
+  readLayer(options?: { signal?: AbortSignal }): GuestLayer;
   /** A tree of files into the guest. */
   unpackTree(path: GuestPath, entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>, options?: UnpackOptions): Promise<{ entries: number }>;
   /** Starts a command that goes on when this channel ends. `name`: 1 to 64 of `[a-z0-9-]`. Resolves when it runs. */
@@ -99,6 +102,7 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     change: (path, what, changeOptions) => change(mux, path, what, changeOptions),
     makeLink: (path, target, linkOptions) => makeLink(mux, path, target, linkOptions),
     packTree: (path, packOptions) => packTree(mux, path, packOptions),
+    readLayer: (layerOptions) => readLayer(mux, layerOptions),
     unpackTree: (path, entries, unpackOptions) => unpackTree(mux, path, entries, unpackOptions),
     startJob: (name, request, jobOptions) => startJob(mux, name, request, jobOptions),
     listJobs: async ({ signal } = {}) => jobsOf(await ask("list its jobs", [["KIND", u8(18)]], ["JOB_LIST"], signal)),

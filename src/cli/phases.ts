@@ -3,7 +3,7 @@ import type { Phase, PullProgress } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
 /** Whose lines they are. */
-type Verb = "run" | "demo" | "pull" | "warm" | "create" | "start";
+type Verb = "run" | "demo" | "pull" | "warm" | "build" | "create" | "start";
 
 let lastPhase = "";
 let lastMessage = "";

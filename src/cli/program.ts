@@ -31,7 +31,7 @@ interface CommandModule {
 /** Every command, in the order of the help. A new verb is a line here and a file in `commands/`. */
 const commands: Record<string, { summary: string; hidden?: boolean; load: () => Promise<CommandModule> }> = {
   run: { summary: "run one command in a VM of its own", load: () => import("./commands/run.js") },
-  env: { summary: "list, pull, warm, inspect and prune environments", load: () => import("./commands/env.js") },
+  env: { summary: "list, pull, build, warm, inspect and prune environments", load: () => import("./commands/env.js") },
   vm: { summary: "create, use and end VMs that outlive a command", load: () => import("./commands/vm.js") },
   cp: { summary: "copy files into a VM and out of it", load: () => import("./commands/cp.js") },
   mcp: { summary: "serve VMs to coding agents, and tell their clients so", load: () => import("./commands/mcp.js") },
@@ -101,10 +101,10 @@ function failureStatus(args: readonly string[], usage: boolean): number {
   return usage ? 2 : 1;
 }
 
-/** `run` and `vm exec`. */
+/** `run`, `vm exec` and `env build`. */
 function takesGuestCommand(args: readonly string[]): boolean {
   const [first, second] = wordsOf(args);
-  return first === "run" || (first === "vm" && second === "exec");
+  return first === "run" || (first === "vm" && second === "exec") || (first === "env" && second === "build");
 }
 
 function wordsOf(args: readonly string[]): string[] {

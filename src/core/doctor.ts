@@ -7,7 +7,7 @@ import { makeDirectory } from "../base/directory.js";
 import { toPyroError, type PyroError } from "../base/error.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
-import { checkBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
+import { describeBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
 import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/index.js";
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
@@ -58,7 +58,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
   await check("programs", async () => (nativeProgram("pyro-guest"), nativeProgram("pyro-keeper"), "guest program and keeper are there"));
   let version: string | undefined;
   await check("qemu", async () => `QEMU ${(version = (await qemuVersion(options.signal)).version)}`);
-  await check("environment builder", checkBuilder);
+  await check("environment builder", describeBuilder);
   await check("lz4", () => findProgram("lz4"));
   await check("mke2fs", () => findProgram("mke2fs"));
   await check("cache", checkCache);

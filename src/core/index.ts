@@ -27,6 +27,8 @@ export { diff } from "./mcp-clients/diff.js";
 export const runAgent = lazily(() => import("./agent.js"), "runAgent");
 export type { AgentOptions, AgentRequest, AgentResult } from "./agent.js";
 
+export const buildEnvironment = lazily(() => import("./build.js"), "buildEnvironment");
+export type { BuildOptions, BuildRequest, BuildResult } from "./build.js";
 const environments = () => import("./environments.js");
 export const pruneEnvironments = lazily(environments, "pruneEnvironments");
 export const pullEnvironment = lazily(environments, "pullEnvironment");

@@ -9,14 +9,15 @@ import { PyroError } from "../base/error.js";
 import { hostArchitecture } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import { aptError } from "./apt-error.js";
+import { systemKeyring } from "./debian/signature.js";
 import { drain, runKept } from "./kept.js";
 import { makePrivate } from "./places.js";
 
-const debianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const debianKeyring = () => settings.debianKeyring() ?? systemKeyring;
 
 /** The lines of a sources.list for `suite` with its updates and security updates. */
 export function debianSources(suite: string): string[] {
-  const options = `[signed-by=${debianKeyring}]`;
+  const options = `[signed-by=${debianKeyring()}]`;
   return [
     `deb ${options} ${settings.debianMirror()} ${suite} main`,
     `deb ${options} ${settings.debianMirror()} ${suite}-updates main`,
@@ -33,10 +34,9 @@ export interface Archive {
   download(name: string, version: string): Promise<string>;
 }
 
-/** Fetches the lists of `suite` into `directory`, an empty one. Throws REGISTRY, DISK_FULL, HOST_MISSING. */
+/** Fetches the lists of `suite` into `directory`, an empty one; without apt and Debian's keys over HTTP. Throws REGISTRY, DISK_FULL, HOST_MISSING. */
 export async function openArchive(suite: string, directory: string, signal: AbortSignal | undefined): Promise<Archive> {
-  await findProgram("apt-get");
-  await checkKeyring();
+  if (!(await hasApt())) return (await import("./debian/mirror.js")).openMirror(suite, directory, signal);
   const configuration = await configure(suite, directory);
   await runApt("apt-get", ["update"], configuration, signal, "Debian's package lists could not be fetched");
   const archive: Archive = {
@@ -59,10 +59,15 @@ export async function openArchive(suite: string, directory: string, signal: Abor
   return archive;
 }
 
+/** An apt that can check Debian's signature: Ubuntu's has other keys, Fedora has none. */
+async function hasApt(): Promise<boolean> {
+  return Promise.all([findProgram("apt-get"), findProgram("apt-cache"), checkKeyring()]).then(() => true, () => false);
+}
+
 /** Throws HOST_MISSING when there are no keys to check the archive's signature with. */
 export async function checkKeyring(): Promise<void> {
-  await access(debianKeyring).catch((cause: unknown) => {
-    throw new PyroError("HOST_MISSING", `Debian's archive keys are not there: no ${debianKeyring}.`, { hint: "sudo apt-get install -y debian-archive-keyring", cause });
+  await access(debianKeyring()).catch((cause: unknown) => {
+    throw new PyroError("HOST_MISSING", `Debian's archive keys are not there: no ${debianKeyring()}.`, { hint: "sudo apt-get install -y debian-archive-keyring", cause });
   });
 }
 

@@ -48,7 +48,7 @@ export interface EnvironmentImage {
 }
 
 export function environmentImage({ reference, manifestDigest, layers, config }: ManifestImage): EnvironmentImage {
-  const { env = {}, ...rest } = config;
+  const { env = {}, ...rest } = config ?? {};
   return { reference, manifestDigest, layers, env: Object.entries(env).map(([name, value]) => `${name}=${value}`), ...rest };
 }
 

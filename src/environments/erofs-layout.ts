@@ -2,6 +2,7 @@
  * The structures of EROFS on disk, as Linux has them in Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h. Only what
  * Linux 6.1 mounts: 4 KiB blocks, extended inodes, flat and chunk-based files, no compression.
  */
+import { PyroError } from "../base/error.js";
 import { crc32c } from "./crc32c.js";
 import { blockBytes } from "./block-file.js";
 import type { Inode } from "./tree.js";
@@ -62,12 +63,24 @@ const typeBits: Record<Inode["shape"]["type"], number> = {
   pending: 0,
 };
 
+/** What an inode of this `i_mode` is; undefined for what is never written. */
+export function typeOfMode(mode: number): Exclude<Inode["shape"]["type"], "pending"> | undefined {
+  return (Object.keys(typeBits) as Exclude<Inode["shape"]["type"], "pending">[]).find((type) => typeBits[type] !== 0 && typeBits[type] === (mode & 0o170000));
+}
+
 /** `EROFS_FT_*`. */
 const fileTypes: Record<Inode["shape"]["type"], number> = { file: 1, directory: 2, character: 3, block: 4, fifo: 5, symlink: 7, pending: 0 };
+
+/** `EROFS_FT_DIR` */
+export const directoryFileType = 2;
 
 /** Linux's `new_encode_dev`: 12 bits of major, 20 of minor. */
 export function encodeDevice(device: { major: number; minor: number }): number {
   return ((device.minor & 0xff) | (device.major << 8) | ((device.minor & ~0xff) << 12)) >>> 0;
+}
+
+export function decodeDevice(union: number): { major: number; minor: number } {
+  return { major: (union >>> 8) & 0xfff, minor: (union & 0xff) | ((union >>> 12) & 0xfff00) };
 }
 
 /** `i_u` of a file without blocks. */
@@ -128,6 +141,26 @@ export function encodeXattrs(out: Buffer, at: number, xattrs: ReadonlyMap<string
     value.copy(out, at + 4 + rest.length);
     at += align(4 + rest.length + value.length, 4);
   }
+}
+
+/** Bytes of the attributes behind an inode, by its `i_xattr_icount`. */
+export function xattrBytesOf(count: number): number {
+  return count === 0 ? 0 : xattrHeaderBytes + (count - 1) * 4;
+}
+
+/** What `encodeXattrs` wrote. Throws ENVIRONMENT_INVALID. */
+export function parseXattrs(area: Buffer): Map<string, Buffer> {
+  const found = new Map<string, Buffer>();
+  for (let at = xattrHeaderBytes; at < area.length; ) {
+    const nameBytes = area.readUInt8(at);
+    const valueBytes = area.readUInt16LE(at + 2);
+    const prefix = xattrPrefixes.find(([, index]) => index === area.readUInt8(at + 1))?.[0];
+    const valueAt = at + 4 + nameBytes;
+    if (prefix === undefined || valueAt + valueBytes > area.length) throw new PyroError("ENVIRONMENT_INVALID", "The disk image is damaged: an extended attribute in it is none.");
+    found.set(prefix + area.toString("latin1", at + 4, valueAt), Buffer.from(area.subarray(valueAt, valueAt + valueBytes)));
+    at = align(valueAt + valueBytes, 4);
+  }
+  return found;
 }
 
 /** One name in a directory. */

@@ -1,13 +1,17 @@
-/** Writes an environment that was an image as an OCI layout directory, as it came: the same digests, for other programs. */
+/** Writes an environment as an OCI layout directory, for other programs: an image as it came, with the same digests; one that was made of packages as one layer. */
 import { copyFile, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { takeLock } from "../base/lock.js";
-import { hashFile } from "./digest.js";
+import { baseImage, notKept, packagesDocuments } from "./base-image.js";
+import { digestOf, hashFile } from "./digest.js";
+import { hexOf } from "./images/blobs.js";
+import { manifestType } from "./images/compose.js";
+import type { Manifest, ManifestImage } from "./manifest.js";
 import { places } from "./places.js";
-import { digestOfName, readManifestOf } from "./store.js";
+import { checkInstalled, digestOfName, readManifestOf } from "./store.js";
 import { findWanted } from "./wanted.js";
 
 export interface ExportResult {
@@ -18,8 +22,8 @@ export interface ExportResult {
 }
 
 /**
- * Makes `directory`, which must not be there, with all above it being there. Throws NOT_FOUND, EXISTS, UNSUPPORTED for an environment that was no image,
- * ENVIRONMENT_INVALID when what it was made of is not kept any more, DISK_FULL, DENIED, CANCELLED. What fails leaves nothing.
+ * Makes `directory`, which must not be there, with all above it being there. Throws NOT_FOUND, EXISTS, ENVIRONMENT_INVALID when what it was made of is not kept any more, or damaged,
+ * DISK_FULL, DENIED, CANCELLED. What fails leaves nothing.
  */
 export async function exportEnvironment(given: string, directory: string, options: { signal?: AbortSignal } = {}): Promise<ExportResult> {
   const { signal } = options;
@@ -31,27 +35,19 @@ export async function exportEnvironment(given: string, directory: string, option
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: `pyro env pull ${name}` });
-    const { image } = await readManifestOf(digest);
-    if (image === undefined) throw new PyroError("UNSUPPORTED", `The environment ${name} was made here and is no image.`);
+    const manifest = await readManifestOf(digest);
     if (await stat(target).then(() => true, () => false)) throw new PyroError("EXISTS", `${target} is already there.`);
+    const blobs = join(making, "blobs/sha256");
     await mkdir(making);
     await mkdir(join(making, "blobs"));
-    const blobs = join(making, "blobs/sha256");
     await mkdir(blobs);
-    for (const each of new Set([image.manifestDigest, image.configDigest, ...image.layers.map((layer) => layer.digest)])) {
-      checkSignal(signal);
-      const hex = each.slice("sha256:".length);
-      await copyFile(places.blob(hex), join(blobs, hex)).catch((error: unknown) => {
-        throw systemCode(error) === "ENOENT" && signal?.aborted !== true ? gone(name, each) : error;
-      });
-      if ((await hashFile(join(blobs, hex), signal)).digest !== each) throw gone(name, each);
-    }
-    const { size } = await stat(join(blobs, image.manifestDigest.slice("sha256:".length)));
-    const manifest = { mediaType: "application/vnd.oci.image.manifest.v1+json", digest: image.manifestDigest, size, annotations: { "org.opencontainers.image.ref.name": "latest" } };
-    await writeFile(join(making, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+    const manifestDigest = await (manifest.image === undefined ? writePackages(manifest, blobs, signal) : copyImage(name, manifest.image, blobs, signal));
+    const { size } = await stat(join(blobs, hexOf({ digest: manifestDigest })));
+    const described = { mediaType: manifestType, digest: manifestDigest, size, annotations: { "org.opencontainers.image.ref.name": "latest" } };
+    await writeFile(join(making, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [described] }));
     await writeFile(join(making, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
     await rename(making, target);
-    return { directory: target, manifestDigest: image.manifestDigest };
+    return { directory: target, manifestDigest };
   } catch (error) {
     await rm(making, { recursive: true, force: true });
     throw toPyroError(error);
@@ -60,6 +56,25 @@ export async function exportEnvironment(given: string, directory: string, option
   }
 }
 
-function gone(name: string, digest: string): PyroError {
-  return new PyroError("ENVIRONMENT_INVALID", `Of what ${name} is made of, ${digest} is not kept any more, or damaged.`, { hint: `pyro env pull ${name} --force` });
+/** Every content with its digest, which is compared. */
+async function copyImage(name: string, image: ManifestImage, blobs: string, signal: AbortSignal | undefined): Promise<string> {
+  for (const digest of new Set([image.manifestDigest, image.configDigest, ...image.layers.map((layer) => layer.digest)])) {
+    checkSignal(signal);
+    const copy = join(blobs, hexOf({ digest }));
+    await copyFile(places.blob(hexOf({ digest })), copy).catch((error: unknown) => {
+      throw systemCode(error) === "ENOENT" && signal?.aborted !== true ? notKept(name, digest) : error;
+    });
+    if ((await hashFile(copy, signal)).digest !== digest) throw notKept(name, digest);
+  }
+  return image.manifestDigest;
+}
+
+/** The disk is what there is, so its digest is looked at first. */
+async function writePackages(manifest: Manifest, blobs: string, signal: AbortSignal | undefined): Promise<string> {
+  await checkInstalled(hexOf(manifest), "full", signal);
+  const base = await baseImage(manifest, blobs, { signal });
+  const { config, manifest: document, manifestDigest } = await packagesDocuments(manifest, base);
+  for (const layer of base.layers) await rename(layer.path, join(blobs, hexOf(layer)));
+  for (const each of [config, document]) await writeFile(join(blobs, hexOf({ digest: digestOf(each) })), each);
+  return manifestDigest;
 }

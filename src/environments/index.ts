@@ -1,5 +1,6 @@
 /** Environments: a name becomes a read-only disk, a kernel and an initramfs, once. */
 export type { ExportResult } from "./export.js";
+export type { HeldLayer } from "./build.js";
 export { isInCatalog } from "./catalog.js";
 export type { Environment, EnvironmentDetails, EnvironmentImage } from "./environment.js";
 export { holdEnvironment, type HoldOptions } from "./hold.js";
@@ -18,4 +19,6 @@ export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async
 export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = async (...args) => (await import("./prune.js")).pruneEnvironments(...args);
 export const removeEnvironment: typeof import("./prune.js").removeEnvironment = async (...args) => (await import("./prune.js")).removeEnvironment(...args);
 export const exportEnvironment: typeof import("./export.js").exportEnvironment = async (...args) => (await import("./export.js")).exportEnvironment(...args);
-export const checkBuilder: typeof import("./sources/debian.js").checkBuilder = async () => (await import("./sources/debian.js")).checkBuilder();
+export const checkBuildName: typeof import("./build.js").checkBuildName = async (...args) => (await import("./build.js")).checkBuildName(...args);
+export const holdLayer: typeof import("./build.js").holdLayer = async (...args) => (await import("./build.js")).holdLayer(...args);
+export const describeBuilder: typeof import("./sources/debian.js").describeBuilder = async () => (await import("./sources/debian.js")).describeBuilder();

@@ -10,6 +10,7 @@ import { openRegular, readRegular } from "../base/regular-file.js";
 import { aptError } from "./apt-error.js";
 import type { Archive } from "./apt.js";
 import { findPayload, maxVmlinuxBytes, maxVmlinuzBytes } from "./bzimage.js";
+import { tarOfPackage } from "./debian/deb-file.js";
 import { digestOf, digestPattern, hashFile } from "./digest.js";
 import { readWhole, runKept } from "./kept.js";
 import { kernelIdPattern } from "./manifest.js";
@@ -195,7 +196,8 @@ async function unpackPackage(deb: string, directory: string, signal: AbortSignal
 
 /** Calls `take` for each file of a .deb; what it does not read is skipped. */
 async function eachFile(deb: string, signal: AbortSignal | undefined, take: (path: string, entry: TarEntry) => Promise<void>): Promise<void> {
-  const { exit, failure } = await runKept("dpkg-deb", ["--fsys-tarfile", deb], { timeoutMs: 300_000, ...(signal === undefined ? {} : { signal }) }, async (stdout) => {
+  const { program, args } = await tarOfPackage(deb, signal);
+  const { exit, failure } = await runKept(program, args, { timeoutMs: 300_000, ...(signal === undefined ? {} : { signal }) }, async (stdout) => {
     for await (const entry of readTar(stdout, { limits: { maxEntries: 100_000, maxArchiveBytes: 4 * 2 ** 30 } })) {
       if (entry.type === "file") await take(entry.path.toString("latin1").replace(/^\.?\/+/, ""), entry);
     }

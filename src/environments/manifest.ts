@@ -35,7 +35,8 @@ export interface ManifestImage {
   configDigest: string;
   /** As they are stored, the lowest first. */
   layers: { digest: string; sizeBytes: number }[];
-  config: ImageConfig;
+  /** Absent where commands are run without regard to it. */
+  config?: ImageConfig;
 }
 
 export interface ManifestKernel {
@@ -89,31 +90,33 @@ export function readManifest(fields: Fields): Manifest {
 }
 
 function readImage(fields: Fields): ManifestImage {
-  const config = fields.object("config");
+  const config = fields.isSet("config") ? fields.object("config") : undefined;
   const { words, characters, layers } = manifestLimits;
   return {
     reference: fields.text("reference", 1024),
     manifestDigest: fields.text("manifest_digest", 71, digestPattern),
     configDigest: fields.text("config_digest", 71, digestPattern),
     layers: fields.list("layers", layers).map((each) => ({ digest: each.text("digest", 71, digestPattern), sizeBytes: each.integer("size_bytes", 0, manifestLimits.fileBytes) })),
-    config: {
-      ...(config.isSet("env") && { env: config.stringMap("env", words, characters) }),
-      ...(config.isSet("user") && { user: config.string("user", characters) }),
-      ...(config.isSet("working_dir") && { workingDir: config.string("working_dir", characters) }),
-      ...(config.isSet("entrypoint") && { entrypoint: config.strings("entrypoint", words, characters) }),
-      ...(config.isSet("cmd") && { cmd: config.strings("cmd", words, characters) }),
-    },
+    ...(config && {
+      config: {
+        ...(config.isSet("env") && { env: config.stringMap("env", words, characters) }),
+        ...(config.isSet("user") && { user: config.string("user", characters) }),
+        ...(config.isSet("working_dir") && { workingDir: config.string("working_dir", characters) }),
+        ...(config.isSet("entrypoint") && { entrypoint: config.strings("entrypoint", words, characters) }),
+        ...(config.isSet("cmd") && { cmd: config.strings("cmd", words, characters) }),
+      },
+    }),
   };
 }
 
 function printImage({ reference, manifestDigest, configDigest, layers, config }: ManifestImage) {
-  const { env, user, workingDir, entrypoint, cmd } = config;
+  const { env, user, workingDir, entrypoint, cmd } = config ?? {};
   return {
     reference,
     manifest_digest: manifestDigest,
     config_digest: configDigest,
     layers: layers.map(({ digest, sizeBytes }) => ({ digest, size_bytes: sizeBytes })),
-    config: { ...(env && { env }), ...(user && { user }), ...(workingDir && { working_dir: workingDir }), ...(entrypoint && { entrypoint }), ...(cmd && { cmd }) },
+    ...(config && { config: { ...(env && { env }), ...(user && { user }), ...(workingDir && { working_dir: workingDir }), ...(entrypoint && { entrypoint }), ...(cmd && { cmd }) } }),
   };
 }
 
@@ -146,4 +149,9 @@ export function printManifest(manifest: Manifest): string {
  */
 export function environmentDigest(rootDigest: string, kernelDigest: string, configDigest?: string): string {
   return digestOf(`pyro environment 1\nroot ${rootDigest}\nkernel ${kernelDigest}\n${configDigest === undefined ? "" : `config ${configDigest}\n`}`);
+}
+
+/** The part that an image's configuration has in its environment's digest. */
+export function configDigestOf(image: ManifestImage | undefined): string | undefined {
+  return image?.config === undefined ? undefined : image.configDigest;
 }

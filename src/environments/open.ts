@@ -104,6 +104,6 @@ function openInstalled(name: string, { manifest, directory }: Installed): OpenEn
     initramfsDigest: manifest.files.initramfs.digest,
     kernelVersion: manifest.kernel.version,
     lockFile: lockFileOf(directory),
-    ...(manifest.image && { config: manifest.image.config }),
+    ...(manifest.image?.config && { config: manifest.image.config }),
   };
 }

@@ -9,23 +9,24 @@ import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.j
 import { settings } from "../base/settings.js";
 import { withoutPassword } from "./apt-error.js";
 import { openArchive, type Archive } from "./apt.js";
-import type { CatalogEntry } from "./catalog.js";
+import { isInCatalog, type CatalogEntry } from "./catalog.js";
 import { digestOf, hashFile } from "./digest.js";
 import { environmentOf, type Environment } from "./environment.js";
+import { readErofs } from "./erofs-read.js";
 import { keepDocument } from "./images/blobs.js";
 import type { ResolvedImage } from "./images/image.js";
-import { checkOwnName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
+import { printReference, type ImageReference } from "./images/reference.js";
 import { buildInitramfs } from "./initramfs.js";
 import { isWantedKernelSource } from "./kernel-source.js";
 import { debianKernel, directoryKernel, findKernel, newestKernel, type Kernel } from "./kernel.js";
-import { environmentDigest, type Manifest } from "./manifest.js";
+import { configDigestOf, environmentDigest, type Manifest, type ManifestImage } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { startReporter, type PullProgress, type Reporter } from "./progress.js";
 import { checkBuilder, makeDebianRoot, type RootDisk } from "./sources/debian.js";
 import { findImage, makeImageRoot, manifestImage } from "./sources/image.js";
 import { digestOfName, findInstalled, install, linkOrCopy, readManifestOf, type Installed } from "./store.js";
 import { makeTemporary, sweepTemporary, type TemporaryDirectory } from "./temporary.js";
-import { findWanted, type Wanted } from "./wanted.js";
+import { findWanted, printSource, wantedFrom, type Wanted, type WantedSource } from "./wanted.js";
 
 export interface PullOptions {
   signal?: AbortSignal;
@@ -33,7 +34,7 @@ export interface PullOptions {
   onProgress?: (progress: PullProgress) => void;
   /** Make it anew even if what is installed is whole. */
   force?: boolean;
-  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for an archive on standard input. */
+  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for an archive on standard input. For a name of the catalog also `debian-archive`. */
   source?: string;
   /** The archive, where the source is `-`. */
   input?: AsyncIterable<Uint8Array>;
@@ -46,7 +47,7 @@ export interface PullOptions {
  * now) it stays. Two pulls of one name wait for each other. Throws NOT_FOUND, INVALID_ARGUMENT, UNSUPPORTED, REGISTRY, DISK_FULL, HOST_MISSING, DENIED, CANCELLED.
  */
 export async function pullEnvironment(given: string, options: PullOptions = {}): Promise<Environment> {
-  const wanted = await wantedOf(given, options.source);
+  const wanted = await (options.source === undefined ? findWanted(given) : wantedFrom(given, options.source));
   const { name } = wanted;
   const { signal } = options;
   checkSignal(signal);
@@ -61,7 +62,9 @@ export async function pullEnvironment(given: string, options: PullOptions = {}):
     await sweepTemporary();
     reporter.phase("verify", "checking what is installed");
     const present = options.force ? undefined : await findWhole(name, signal);
-    const installed = "images" in wanted.from ? await pullFirstImage(name, wanted.from.images, present, options, reporter) : (present ?? (await makeFromDebian(wanted.from.debian, options.force ?? false, reporter, signal)));
+    // A name of the catalog stands for what it stood for until it is asked to be made again, or out of something else.
+    const stays = wanted.entry !== undefined && options.source === undefined;
+    const installed = stays && present !== undefined ? present : await pullFirst(wanted, present, options, reporter);
     return environmentOf(name, installed.manifest);
   } finally {
     reporter.end();
@@ -85,43 +88,50 @@ async function findWhole(name: string, signal: AbortSignal | undefined): Promise
   }
 }
 
-async function wantedOf(name: string, source: string | undefined): Promise<Wanted> {
-  if (source === undefined) return findWanted(name);
-  checkOwnName(name);
-  return { name, from: { images: [await parseImageName(source)] } };
-}
-
 /** A source that can't be reached, or does not have the image for us, is told of, and the next one asked. */
-async function pullFirstImage(name: string, references: readonly ImageReference[], present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
-  for (const [index, reference] of references.entries()) {
+async function pullFirst(wanted: Wanted, present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
+  const sources = await inOrder(wanted, options);
+  for (const [index, source] of sources.entries()) {
+    const next = sources[index + 1];
     try {
-      return await pullImage(name, reference, present, options, reporter);
+      if ("debian" in source) return await makeFromDebian(source.debian, options.force ?? false, reporter, options.signal);
+      return await pullImage(wanted, source.image, present, { ...options, impatient: next !== undefined }, reporter);
     } catch (error) {
-      const next = references[index + 1];
       if (next === undefined || !(error instanceof PyroError) || !nextMayHave.has(error.code)) throw error;
-      reporter.phase("image", `${error.message} Trying ${printReference(next)}`);
+      reporter.phase("image", `${error.message} Trying ${printSource(next)}`);
     }
   }
-  throw new PyroError("INTERNAL", `${name} has no source.`);
+  throw new PyroError("INTERNAL", `${wanted.name} has no source.`);
+}
+
+/** What is damaged is mended out of what it was made from, if that can be had; the archive needs no network for most of it. */
+async function inOrder({ name, entry, sources }: Wanted, { force }: PullOptions): Promise<readonly WantedSource[]> {
+  if (entry === undefined || force) return sources;
+  const digest = await digestOfName(name).catch(() => undefined);
+  const before = digest === undefined ? undefined : await readManifestOf(digest).catch(() => undefined);
+  if (before === undefined) return sources;
+  const isBefore = (source: WantedSource) => ("image" in source ? printReference(source.image) === before.image?.reference : before.image === undefined);
+  return [...sources.filter(isBefore), ...sources.filter((each) => !isBefore(each))];
 }
 
 const nextMayHave: ReadonlySet<string> = new Set(["REGISTRY", "NOT_FOUND", "DENIED"]);
 
 /** What is installed stays if it is what the reference stands for; a digest stands for the same for ever, and nobody has to be asked. */
-async function pullImage(name: string, reference: ImageReference, present: Installed | undefined, options: PullOptions, reporter: Reporter): Promise<Installed> {
-  const { signal } = options;
+async function pullImage(wanted: Wanted, reference: ImageReference, present: Installed | undefined, options: PullOptions & { impatient: boolean }, reporter: Reporter): Promise<Installed> {
+  const { name } = wanted;
+  const { signal, impatient } = options;
   const before = present?.manifest.image;
-  if (before !== undefined && reference.kind === "registry" && reference.digest === before.manifestDigest) return present!;
+  if (before !== undefined && (reference.kind === "registry" || reference.kind === "built") && reference.digest === before.manifestDigest) return present!;
   if (reference.kind === "input" && options.source === undefined) {
     if (present !== undefined) return present;
     throw new PyroError("NOT_FOUND", `The environment ${name} came from an archive on standard input, and is damaged.`, { hint: `pyro env pull ${name} --source - < ARCHIVE` });
   }
   const temporary = await makeTemporary();
   try {
-    const image = await findImage(reference, { directory: temporary.path, platform: options.platform, input: options.input, reporter, signal });
+    const image = await findImage(reference, { directory: temporary.path, platform: options.platform, input: options.input, impatient, reporter, signal });
     try {
       if (before !== undefined && before.manifestDigest === image.manifestDigest) return present!;
-      return await makeFromImage(name, reference, image, temporary, { force: options.force ?? false, reporter, signal });
+      return await makeFromImage(wanted, reference, image, temporary, { force: options.force ?? false, reporter, signal });
     } finally {
       await image.source.close();
     }
@@ -130,14 +140,16 @@ async function pullImage(name: string, reference: ImageReference, present: Insta
   }
 }
 
-async function makeFromImage(name: string, reference: ImageReference, image: ResolvedImage, temporary: TemporaryDirectory, { force, reporter, signal }: { force: boolean; reporter: Reporter; signal: AbortSignal | undefined }): Promise<Installed> {
+async function makeFromImage({ name, entry }: Wanted, reference: ImageReference, image: ResolvedImage, temporary: TemporaryDirectory, { force, reporter, signal }: { force: boolean; reporter: Reporter; signal: AbortSignal | undefined }): Promise<Installed> {
   const kept = force ? undefined : await keptRoot(name, signal, image.manifestDigest);
   const archive = onceOpened(kernelSuite, temporary, reporter, signal);
   const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal, force ? undefined : () => newestKernel(signal));
   const path = join(temporary.path, "root.erofs");
   const root = kept ?? { ...(await makeImageRoot(image, path, { reporter, signal })), source: image.source.shown, createdAt: new Date().toISOString() };
+  if (entry !== undefined) await checkPrograms(kept?.path ?? path, entry, image.source.shown, signal);
   await keepDocument(image.manifest);
   const { title, version } = image.config;
+  if (entry !== undefined) return putTogether({ ...entryFacts(entry), image: withoutConfig(manifestImage(reference, image)) }, root, kernel, temporary, reporter, signal);
   const facts = { name, version: version ?? (reference.kind === "registry" ? (reference.tag ?? "-") : "-"), description: title ?? `Image ${image.source.shown}`.slice(0, 200), distribution: "oci" };
   return putTogether({ ...facts, image: manifestImage(reference, image) }, root, kernel, temporary, reporter, signal);
 }
@@ -157,11 +169,30 @@ async function makeFromDebian(entry: CatalogEntry, force: boolean, reporter: Rep
     const archive = onceOpened(entry.suite, temporary, reporter, signal);
     const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
     const root = kept ?? (await makeRoot(entry, await archive(), temporary, reporter, signal));
-    const { name, version, description, distribution } = entry;
-    return await putTogether({ name, version, description, distribution }, root, kernel, temporary, reporter, signal);
+    return await putTogether(entryFacts(entry), root, kernel, temporary, reporter, signal);
   } finally {
     await temporary.remove();
   }
+}
+
+function entryFacts({ name, version, description, distribution }: CatalogEntry): Pick<Manifest, "name" | "version" | "description" | "distribution"> {
+  return { name, version, description, distribution };
+}
+
+/** A name of the catalog is used in the same way, whatever it was made from. */
+function withoutConfig(image: ManifestImage): ManifestImage {
+  const { config: _, ...rest } = image;
+  return rest;
+}
+
+/** Whoever answers for an image's name decides what is in it: what lacks what its description says is not used. */
+async function checkPrograms(imagePath: string, { name, programs }: CatalogEntry, shown: string, signal: AbortSignal | undefined): Promise<void> {
+  const missing = new Set(programs);
+  for await (const { path } of readErofs(imagePath, signal)) {
+    const program = /^\.\/(?:usr\/)?bin\/([^/]+)$/.exec(path.toString("latin1"))?.[1];
+    if (program !== undefined) missing.delete(program);
+  }
+  if (missing.size > 0) throw new PyroError("NOT_FOUND", `${shown} is not ${name}: it has no ${[...missing].join(", ")}.`);
 }
 
 /** Root disk, kernel and guest program as an installed environment. */
@@ -173,7 +204,7 @@ async function putTogether(facts: Pick<Manifest, "name" | "version" | "descripti
   const initramfs = await packInitramfs(kernel, guestProgram);
   await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
   const manifest: Manifest = {
-    digest: environmentDigest(root.digest, kernel.digest, facts.image?.configDigest),
+    digest: environmentDigest(root.digest, kernel.digest, configDigestOf(facts.image)),
     ...facts,
     platform: hostArchitecture().platform,
     source: root.source,
@@ -190,7 +221,7 @@ async function putTogether(facts: Pick<Manifest, "name" | "version" | "descripti
   checkSignal(signal);
   const lock = await takeLock(places.installLock(), signal === undefined ? {} : { signal });
   try {
-    return await install(facts.name, manifest, temporary.path, signal, facts.image !== undefined && facts.name !== facts.image.reference ? facts.image.reference : undefined);
+    return await install(facts.name, manifest, temporary.path, signal, facts.image !== undefined && !isInCatalog(facts.name) && facts.name !== facts.image.reference ? facts.image.reference : undefined);
   } finally {
     await lock.release();
   }

@@ -68,7 +68,7 @@ export const tarLimits: Readonly<TarLimits> = {
 export interface ReadTarOptions {
   limits?: Partial<TarLimits>;
   signal?: AbortSignal;
-  /** Accept an archive that stops after a whole entry, without the block of zeros that marks the end. Default false: it may have been cut. */
+  /** Accept an archive that stops after a whole entry, without the block of zeros that marks the end, or the last file's padding. Default false: it may have been cut. */
   endMayBeMissing?: boolean;
 }
 
@@ -274,8 +274,10 @@ class TarReader {
     while (this.dataLeft + this.paddingLeft > 0) {
       const part = this.source.partNow(this.dataLeft + this.paddingLeft);
       if (part === undefined) {
-        if (!(await this.source.fill())) throw this.cut();
-        continue;
+        if (await this.source.fill()) continue;
+        if (this.dataLeft > 0 || !this.endMayBeMissing) throw this.cut();
+        this.paddingLeft = 0;
+        return;
       }
       const ofData = Math.min(part.length, this.dataLeft);
       this.dataLeft -= ofData;

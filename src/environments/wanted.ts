@@ -2,37 +2,66 @@
 import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
-import { catalog, type CatalogEntry } from "./catalog.js";
-import { isImageName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
+import { catalog, catalogSources, type CatalogEntry } from "./catalog.js";
+import { checkOwnName, isImageName, parseImageName, printReference, type ImageReference } from "./images/reference.js";
 import { readUserCatalog } from "./user-catalog.js";
 import { installedNames, sourceOfName } from "./store.js";
 
 export interface Wanted {
   /** In full: two ways of writing it are one name. */
   name: string;
-  /** What it is made from. */
-  from: { debian: CatalogEntry } | { images: readonly ImageReference[] };
+  /** What it is made from; the first one that can be had. */
+  sources: readonly WantedSource[];
+  /** Of a name in the catalog. */
+  entry?: CatalogEntry;
 }
+
+export type WantedSource = { image: ImageReference } | { debian: CatalogEntry };
+
+/** For people. */
+export function printSource(source: WantedSource): string {
+  return "image" in source ? printReference(source.image) : "Debian's archive";
+}
+
+/** The word for the archive where a source is asked for. */
+const archiveWord = "debian-archive";
 
 /** Throws NOT_FOUND with the nearest names, INVALID_ARGUMENT for what looks like an image's name and is none. */
 export async function findWanted(name: string): Promise<Wanted> {
   const entry = catalog.find((each) => each.name === name);
-  if (entry !== undefined) return { name, from: { debian: entry } };
+  if (entry !== undefined) return { name, entry, sources: await sourcesOf(entry) };
   const users = (await readUserCatalog()).find((each) => each.name === name);
-  if (users !== undefined) return { name, from: { images: await Promise.all(users.sources.map(parseImageName)) } };
+  if (users !== undefined) return { name, sources: await Promise.all(users.sources.map(imageSource)) };
   const own = await findOwn(name);
   if (own !== undefined) return own;
   if (isImageName(name)) {
     const image = await parseImageName(name);
-    return { name: printReference(image), from: { images: [image] } };
+    return { name: printReference(image), sources: [{ image }] };
   }
   throw await notFound(name);
+}
+
+/** `name` out of `source`, whatever it stands for else. Throws INVALID_ARGUMENT. */
+export async function wantedFrom(name: string, source: string): Promise<Wanted> {
+  checkOwnName(name);
+  const entry = catalog.find((each) => each.name === name);
+  if (entry === undefined) return { name, sources: [await imageSource(source)] };
+  return { name, entry, sources: [source === archiveWord ? { debian: entry } : await imageSource(source)] };
+}
+
+async function sourcesOf(entry: CatalogEntry): Promise<WantedSource[]> {
+  const { images, archive } = catalogSources(entry);
+  return [...(await Promise.all(images.map(imageSource))), ...(archive ? [{ debian: entry }] : [])];
+}
+
+async function imageSource(source: string): Promise<WantedSource> {
+  return { image: await parseImageName(source) };
 }
 
 /** One that was given a name when it was pulled. */
 async function findOwn(name: string): Promise<Wanted | undefined> {
   const source = await sourceOfName(name).catch(() => undefined);
-  return source === undefined ? undefined : { name, from: { images: [await parseImageName(source)] } };
+  return source === undefined ? undefined : { name, sources: [await imageSource(source)] };
 }
 
 async function notFound(name: string): Promise<PyroError> {

@@ -1,5 +1,6 @@
 import {
   attachVm,
+  buildEnvironment,
   createVm,
   deleteVm,
   execVm,
@@ -20,6 +21,8 @@ import {
   stopVm,
   vmLogs,
   warmEnvironment,
+  type BuildRequest,
+  type BuildResult,
   type CreateRequest,
   type Command,
   type Environment,
@@ -46,7 +49,7 @@ export interface PullOptions {
   onProgress?: (progress: PullProgress) => void;
   /** Makes the environment again although it is installed and whole. */
   force?: boolean;
-  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for the archive in `input`. */
+  /** The image that the name is to stand for: a reference, a layout directory, an archive, or `-` for the archive in `input`. For a name of the catalog also `debian-archive`. */
   source?: string;
   /** An archive as `docker save` or a tar of a layout directory is one. */
   input?: AsyncIterable<Uint8Array>;
@@ -57,6 +60,13 @@ export interface PullOptions {
 export interface RunInVmOptions extends RunRequest {
   signal?: AbortSignal;
   /** What happens before the command runs. */
+  onPhase?: (phase: Phase) => void;
+  /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
+  captureBytes?: number;
+}
+
+export interface BuildEnvironmentOptions extends BuildRequest {
+  signal?: AbortSignal;
   onPhase?: (phase: Phase) => void;
   /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
   captureBytes?: number;
@@ -85,6 +95,15 @@ export class Pyro {
   }
 
   /**
+   * Runs a command in a VM over an environment, and keeps what it changed as a new one. Where the command failed there is no `environment`, and nothing is kept. Throws INVALID_ARGUMENT,
+   * NOT_FOUND, ENVIRONMENT_INVALID, DISK_FULL, and what starting a VM throws.
+   */
+  async buildEnvironment(options: BuildEnvironmentOptions): Promise<BuildResult> {
+    const { signal, onPhase, captureBytes, ...request } = options;
+    return buildEnvironment(request, { ...(signal && { signal }), ...(onPhase && { onPhase }), ...(captureBytes !== undefined && { captureBytes }) });
+  }
+
+  /**
    * Boots and freezes a VM of this environment and size, so that the first one starts as fast as all others; does nothing where that was done.
    * Throws NOT_FOUND, INVALID_ARGUMENT, BOOT_FAILED, DISK_FULL, UNSUPPORTED.
    */
@@ -103,7 +122,7 @@ export class Pyro {
   }
 
   /**
-   * Writes an installed image as an OCI layout directory, with the digests that it came with. Throws NOT_FOUND, EXISTS, UNSUPPORTED for what was no image,
+   * Writes an installed environment as an OCI layout directory: an image with the digests that it came with, others as one layer. Throws NOT_FOUND, EXISTS,
    * ENVIRONMENT_INVALID when what it was made of is not kept any more, DISK_FULL, DENIED.
    */
   async exportEnvironment(environment: string, directory: string, options: { signal?: AbortSignal } = {}): Promise<ExportResult> {

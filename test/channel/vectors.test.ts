@@ -106,10 +106,10 @@ async function takes(what: string, message: Buffer): Promise<boolean> {
   }
   const asked = what === "RESULT_JOBS" ? channel.listJobs() : Promise.resolve([]);
   asked.catch(() => {});
-  ask(channel, { RESULT_EXEC: "exec", RESULT_READ_FILE: "read", RESULT_WRITE_FILE: "write-ended", RESULT_STAT: "stat", RESULT_CLOCK: "clock", RESULT_PING: "ping", RESULT_PACK: "pack", RESULT_UNPACK: "unpack", RESULT_JOBS: "jobs", RESULT_ATTACH: "attach", RESULT_STATS: "stats", RESULT_FAILED: "exec" }[what]!);
+  ask(channel, { RESULT_EXEC: "exec", RESULT_READ_FILE: "read", RESULT_WRITE_FILE: "write-ended", RESULT_STAT: "stat", RESULT_CLOCK: "clock", RESULT_PING: "ping", RESULT_PACK: "pack", RESULT_UNPACK: "unpack", RESULT_JOBS: "jobs", RESULT_ATTACH: "attach", RESULT_STATS: "stats", RESULT_LAYER: "layer", RESULT_FAILED: "exec" }[what]!);
   await settled();
   if (what === "RESULT_EXEC" || what === "RESULT_ATTACH") for (const [type, payload] of [[FrameType.STARTED, u32(1)], [FrameType.END_1], [FrameType.END_2]] as const) guest.send(type, 1, payload);
-  if (what === "RESULT_READ_FILE" || what === "RESULT_PACK") guest.send(FrameType.END_1, 1);
+  if (what === "RESULT_READ_FILE" || what === "RESULT_PACK" || what === "RESULT_LAYER") guest.send(FrameType.END_1, 1);
   guest.send(FrameType.RESULT, 1, message);
   // A list is the caller's to hear of, not the connection's end.
   if (what === "RESULT_JOBS") return (await Promise.race([asked.then(() => "listed", (error: { code: string }) => error.code), channel.closed])) === "listed";
@@ -122,6 +122,7 @@ function ask(channel: Channel, request: string): void {
   if (request === "write-ended") channel.writeFile("/a", Buffer.of()).catch(() => {});
   if (request === "write") channel.writeFile("/a", never()).catch(() => {});
   if (request === "pack") channel.packTree("/a");
+  if (request === "layer") channel.readLayer();
   if (request === "unpack") channel.unpackTree("/a", [{ path: Buffer.of(), type: "directory", mode: 0, uid: 0, gid: 0, mtimeNs: 0n, sizeBytes: 0n }]).catch(() => {});
   if (request === "attach") channel.attachJob("a");
   if (request === "job") channel.startJob("a", { argv: ["a"] }).catch(() => {});

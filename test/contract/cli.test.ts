@@ -22,7 +22,7 @@ test("commands", () => {
   const { status, stdout } = pyro("--help");
   expect(status).toBe(0);
   expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
-  expect([...pyro("env", "--help").stdout.matchAll(/^  (\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "remove", "export", "help"]);
+  expect([...pyro("env", "--help").stdout.matchAll(/^  (\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "build", "warm", "inspect", "prune", "remove", "export", "help"]);
   expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
 });
 
@@ -101,6 +101,14 @@ test("flags of run", () => {
   expect(pyro("help", "run").stdout).toBe(stdout);
   expect(pyro("help", "vm", "exec").stdout).toBe(pyro("vm", "exec", "--help").stdout);
   expect(pyro("help", "vm", "exec").stdout).toContain("pyro vm exec -it vm-k3v9x2mq -- bash");
+});
+
+test("flags of env build", () => {
+  const { stdout } = pyro("env", "build", "--help");
+  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--from", "--script", "--copy", "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--env", "--user", "--workdir", "--json", "--quiet", "-h, --help"]);
+  expect(pyro("env", "build", "x", "--", "true")).toMatchObject({ status: 125, stderr: expect.stringContaining("It is not said what is built upon.") as string });
+  expect(pyro("env", "build", "debian:12", "--from", "debian:12-base", "--", "true")).toMatchObject({ status: 125, stderr: expect.stringContaining("debian:12 is a name of the catalog.") as string });
+  expect(pyro("env", "build", "x", "--from", "debian:12")).toMatchObject({ status: 125, stderr: expect.stringContaining("There is nothing to build") as string });
 });
 
 test("environments", () => {

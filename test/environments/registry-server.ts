@@ -1,6 +1,7 @@
 /** A real registry (Debian's docker-registry) on loopback, and a server before it that does to its answers what networks and busy registries do. */
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { connect, type AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { keepChild, runChild } from "../../src/base/child.js";
@@ -61,7 +62,7 @@ export interface Front {
   /** What each was asked with. */
   headers: IncomingMessage["headers"][];
   fault: Fault | undefined;
-  change: ((body: Buffer, incoming: IncomingMessage) => { body: Buffer; cut?: boolean }) | undefined;
+  change: ((body: Buffer, incoming: IncomingMessage) => { body: Buffer; cut?: boolean; unsaid?: boolean }) | undefined;
   close(): Promise<void>;
 }
 
@@ -78,8 +79,9 @@ export async function startFront(behind: string): Promise<Front> {
         answer.on("data", (part: Buffer) => parts.push(part));
         answer.on("end", () => {
           const whole = Buffer.concat(parts);
-          const { body, cut } = incoming.url!.includes("/blobs/") ? (front.change?.(whole, incoming) ?? { body: whole }) : { body: whole };
-          const length = cut || body === whole ? {} : { "content-length": `${body.length}` };
+          const { body, cut, unsaid } = incoming.url!.includes("/blobs/") ? (front.change?.(whole, incoming) ?? { body: whole }) : { body: whole, cut: false, unsaid: false };
+          if (unsaid) delete answer.headers["content-length"];
+          const length = cut || unsaid || body === whole ? {} : { "content-length": `${body.length}` };
           outgoing.writeHead(answer.statusCode!, { ...answer.headers, ...length });
           if (cut) outgoing.write(body, () => outgoing.destroy());
           else outgoing.end(body);
@@ -98,14 +100,48 @@ export async function startFront(behind: string): Promise<Front> {
   return front;
 }
 
-/** A certificate for 127.0.0.1 that nobody knows, with its key. */
-export async function makeCertificate(directory: string): Promise<{ certificate: string; key: string }> {
+/** A certificate that nobody knows, for 127.0.0.1 or that name, with its key. */
+export async function makeCertificate(directory: string, name = "IP:127.0.0.1"): Promise<{ certificate: string; key: string }> {
   await mkdir(directory, { recursive: true });
   const [certificate, key] = [join(directory, "certificate.pem"), join(directory, "key.pem")];
-  const made = await runChild("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]);
+  const made = await runChild("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", `subjectAltName=${name}`, "-keyout", key, "-out", certificate]);
   if (made.code !== 0) throw new Error(made.stderr);
   await readFile(certificate);
   return { certificate, key };
+}
+
+/** A proxy that makes tunnels (CONNECT), all to one place, as names that nobody knows have none. */
+export interface Proxy {
+  host: string;
+  /** What was asked for, with who asked. */
+  asked: string[];
+  close(): Promise<void>;
+}
+
+export async function startProxy(to: string): Promise<Proxy> {
+  const proxy: Proxy = { host: "", asked: [], close: async () => {} };
+  const [host, port] = to.split(":");
+  const open = new Set<Duplex>();
+  const server = createServer();
+  server.on("connect", (incoming, client, head) => {
+    proxy.asked.push(`${incoming.url} ${incoming.headers["proxy-authorization"] ?? ""}`);
+    const behind = connect(Number(port), host, () => {
+      client.write("HTTP/1.1 200 OK\r\n\r\n");
+      if (head.length > 0) behind.write(head);
+      client.pipe(behind).pipe(client);
+    });
+    for (const [each, other] of [[client, behind], [behind, client]] as const) {
+      open.add(each);
+      each.on("error", () => other.destroy()).on("close", () => other.destroy());
+    }
+  });
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  proxy.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  proxy.close = () => new Promise((resolve) => {
+    for (const each of open) each.destroy();
+    server.close(() => resolve());
+  });
+  return proxy;
 }
 
 async function freePort(): Promise<number> {

@@ -8,13 +8,21 @@ import { exportEnvironment, holdEnvironment, inspectEnvironment, listEnvironment
 import { readErofs } from "./erofs-reader.js";
 import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
 import { Layout, mediaTypes, sha256 } from "./image-maker.js";
-import { makeCertificate, push, startFront, startRegistry, type Front, type RealRegistry } from "./registry-server.js";
+import { makeCertificate, push, startFront, startProxy, startRegistry, type Front, type RealRegistry } from "./registry-server.js";
+import { patience } from "../../src/environments/registry/http.js";
 import { archive } from "./tar-maker.js";
 
 const guest = vi.hoisted(() => ({ path: "" }));
 vi.mock("../../src/base/paths.js", async (original) => {
   const real = await original<typeof import("../../src/base/paths.js")>();
   return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
+});
+
+// Pauses between tries are short; that one was asked for is seen in what was waited for.
+const paused = vi.hoisted(() => [] as number[]);
+vi.mock("../../src/base/deadline.js", async (original) => {
+  const real = await original<typeof import("../../src/base/deadline.js")>();
+  return { ...real, sleep: (ms: number, signal?: AbortSignal) => (paused.push(ms), real.sleep(Math.min(ms, 20), signal)) };
 });
 
 const temporary = useTemporary();
@@ -166,7 +174,7 @@ describe("a blob", () => {
     const abort = new AbortController();
     front.change = (body, incoming) => {
       if (!isLower(incoming)) return { body };
-      setTimeout(() => abort.abort(), 200);
+      if (incoming.headers.range !== undefined) abort.abort(); // the first part has come, and it goes on
       return { body: body.subarray(0, 100_000), cut: true };
     };
     await expect(pullEnvironment(image(), { signal: abort.signal })).rejects.toMatchObject({ code: "CANCELLED" });
@@ -179,7 +187,8 @@ describe("a blob", () => {
 
   test.each([
     ["changed", (body: Buffer) => ({ body: Buffer.concat([body.subarray(0, 5000), Buffer.from("x"), body.subarray(5001)]) }), "is not that"],
-    ["with more than it should have", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.from("x")]) }), "more than the"],
+    ["with more than it should have", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.from("x")]) }), "bytes for sha256:"],
+    ["with more than it should have, and does not say so before,", (body: Buffer) => ({ body: Buffer.concat([body, Buffer.alloc(100_000)]), unsaid: true }), "more than the"],
   ])("that comes %s is refused, and nothing counts as installed", async (_what, change, message) => {
     front.change = (body, incoming) => (isLower(incoming) ? change(body) : { body });
     await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining(message) });
@@ -245,18 +254,56 @@ test("what was kept and is damaged is fetched again", async () => {
   expect(await names(image(":two"))).toEqual(["", "etc", "etc/hostname", "noise"]);
 });
 
+describe("a registry that is slow", () => {
+  const isLower = (incoming: { url?: string | undefined }) => incoming.url!.endsWith(sha256(gzipSync(lower, { level: 1 })));
+  const stored = gzipSync(lower, { level: 1 });
+
+  test("and stops in the middle is asked again for the rest", async () => {
+    const before = { ...patience };
+    Object.assign(patience, { partMs: 500 });
+    try {
+      let stalls = 1;
+      front.fault = (incoming, outgoing) => {
+        if (!isLower(incoming) || stalls-- <= 0) return false;
+        outgoing.writeHead(200, { "content-length": `${stored.length}` });
+        outgoing.write(stored.subarray(0, 100_000)); // and no more, with the connection open
+        return true;
+      };
+      await pullEnvironment(image());
+      const ranges = front.asked.filter((each) => isLower({ url: each.split(" ")[1] }));
+      expect(ranges).toEqual([expect.not.stringContaining("bytes="), expect.stringMatching(/bytes=100000-$/)]);
+      expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+    } finally {
+      Object.assign(patience, before);
+    }
+  });
+
+  test("is waited for, piece by piece, and said to go on", async () => {
+    front.fault = async (incoming, outgoing) => {
+      if (!isLower(incoming)) return false;
+      outgoing.writeHead(200, { "content-length": `${stored.length}` });
+      for (let at = 0; at < stored.length; at += 50_000) {
+        outgoing.write(stored.subarray(at, at + 50_000));
+        await new Promise((resolve) => setTimeout(resolve, 150));
+      }
+      outgoing.end();
+      return true;
+    };
+    const told = new Set<number>();
+    await pullEnvironment(image(), { onProgress: ({ layer }) => layer?.digest === sha256(stored) && told.add(layer.doneBytes) });
+    expect(front.asked.filter((each) => isLower({ url: each.split(" ")[1] }))).toHaveLength(1);
+    expect([...told].at(-1)).toBe(stored.length);
+  });
+});
+
 describe("a registry that is busy", () => {
   test("is asked again when it says", async () => {
     let busy = 2;
-    const at: number[] = [];
-    front.fault = (incoming, outgoing) => {
-      if (!incoming.url!.includes("/manifests/")) return false;
-      at.push(Date.now());
-      return busy-- > 0 && answer(outgoing, 429, { "retry-after": "1" });
-    };
+    front.fault = (incoming, outgoing) => incoming.url!.includes("/manifests/") && busy-- > 0 && answer(outgoing, 429, { "retry-after": "100" });
+    paused.length = 0;
     await pullEnvironment(image());
-    expect(at).toHaveLength(3);
-    expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(990); // earlier would be what it asked not to be
+    expect(front.asked.filter((each) => each.includes("/manifests/"))).toHaveLength(3);
+    expect(paused.filter((ms) => ms === 100_000)).toHaveLength(2);
   });
 
   test("for longer than anybody waits", async () => {
@@ -290,6 +337,23 @@ describe("who asks", () => {
       expect((await pullEnvironment(name)).installed).toBe(true);
     } finally {
       await closed.close();
+    }
+  });
+
+  test("a password that goes in the clear over a network is told of; on this machine it is not", async () => {
+    const proxy = await startFront(registry.host);
+    try {
+      for (const [host, warned] of [["registry.invalid:5000", true], [front.host, false]] as const) {
+        process.env["http_proxy"] = `http://${proxy.host}`;
+        process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = host;
+        await logIn(host, "agent:secret");
+        proxy.fault = front.fault = (incoming, outgoing) => answer(outgoing, incoming.headers.authorization === undefined ? 401 : 404, { "www-authenticate": 'Basic realm="x"' });
+        const told: string[] = [];
+        await expect(pullEnvironment(`${host}/team/image:two`, { onProgress: ({ message }) => told.push(message) })).rejects.toMatchObject({ code: "NOT_FOUND" });
+        expect(told.filter((each) => each.startsWith("warning"))).toEqual(warned ? ["warning: registry.invalid:5000 is asked without TLS, so the password for it can be read on the way"] : []);
+      }
+    } finally {
+      await proxy.close();
     }
   });
 
@@ -356,6 +420,30 @@ test("through a proxy, and past it where the user says so", async () => {
     expect(asked).toBe("");
   } finally {
     await proxy.close();
+  }
+});
+
+test("over TLS through a proxy: a tunnel, with the registry's own certificate at its end", async () => {
+  const tls = await makeCertificate(join(temporary.path(), "tls-name"), "DNS:registry.invalid");
+  const behind = await startRegistry(join(temporary.path(), "behind"), { tls });
+  const proxy = await startProxy(behind.host);
+  try {
+    await push(layout.path, "two", `${behind.host}/team/image:two`);
+    process.env["https_proxy"] = `http://user:pass@${proxy.host}`;
+    const name = "registry.invalid/team/image:two";
+    await expect(pullEnvironment(name)).rejects.toMatchObject({ code: "REGISTRY", hint: expect.stringContaining("PYRO_REGISTRY_CA") });
+    process.env["PYRO_REGISTRY_CA"] = tls.certificate;
+    expect((await pullEnvironment(name)).installed).toBe(true);
+    expect(new Set(proxy.asked)).toEqual(new Set([`registry.invalid:443 Basic ${Buffer.from("user:pass").toString("base64")}`]));
+    // A name that the certificate is not for.
+    await expect(pullEnvironment("other.invalid/team/image:two")).rejects.toMatchObject({ code: "REGISTRY" });
+    proxy.asked.length = 0;
+    process.env["no_proxy"] = ".invalid";
+    await expect(pullEnvironment("registry.invalid/team/image:one")).rejects.toMatchObject({ code: "REGISTRY" });
+    expect(proxy.asked).toEqual([]);
+  } finally {
+    await proxy.close();
+    await behind.close();
   }
 });
 

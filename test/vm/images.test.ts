@@ -1,10 +1,11 @@
 /** Images in real guests: what docker run would do with them. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Layout } from "../environments/image-maker.js";
+import { push, startRegistry } from "../environments/registry-server.js";
 import { archive, member } from "../environments/tar-maker.js";
 import { pyro } from "./pyro.js";
 
@@ -41,6 +42,40 @@ test("words go to the entrypoint; flags come before what the image says", async 
   expect((await run("--user", "0", "--workdir", "/", "--env", "IMAGE_A=mine", "--entrypoint", "", `${layout.path}:hello`, "--", "/hello")).lines).toEqual(["uid=0 gid=0 cwd=/", "arg=/hello", "PATH=/nowhere", "IMAGE_A=mine", "IMAGE_B=two words"]);
   expect((await run("--entrypoint", "/hello", `${layout.path}:hello`)).lines).toContain("arg=/hello"); // and not the image's words
   expect((await run("--entrypoint", "/hello", `${layout.path}:hello`)).lines).not.toContain("arg=by");
+});
+
+test("a Debian of several layers, made by other programs, out of a registry, as its own user", async () => {
+  const debian = join(directory, "debian");
+  expect((await pyro(["env", "export", "debian:12-base", debian])).status).toBe(0);
+  const umoci = (...args: string[]) => execFileSync("umoci", [args[0]!, "--image", `${debian}:latest`, ...(args[0] === "insert" && process.getuid!() !== 0 ? ["--rootless"] : []), ...args.slice(1)], { stdio: ["ignore", "ignore", "pipe"] });
+  const { stdout: passwd } = await pyro(["run", "--quiet", "debian:12-base", "--", "cat", "/etc/passwd"]);
+  writeFileSync(join(directory, "passwd"), `${passwd}agent:x:1000:1000::/home/agent:/bin/bash\n`);
+  mkdirSync(join(directory, "home"));
+  writeFileSync(join(directory, "home/note"), "note\n");
+  umoci("insert", join(directory, "passwd"), "/etc/passwd");
+  umoci("insert", join(directory, "home"), "/home/agent");
+  umoci("insert", "--whiteout", "/etc/issue");
+  umoci("config", "--config.user", "agent", "--config.workingdir", "/home/agent", "--config.env", "LAYERS=4", "--clear=config.cmd", "--config.cmd", "sh", "--config.cmd", "-c", "--config.cmd", "id -un; pwd; cat note; echo $LAYERS; ls /etc/issue; touch /etc/x; touch /tmp/mine && echo written; bash --version | head -n1 | cut -c1-8");
+  const registry = await startRegistry(join(directory, "registry"));
+  try {
+    await push(debian, "latest", `${registry.host}/team/debian:1`);
+    const { stdout, stderr, status } = await pyro(["run", "--quiet", `${registry.host}/team/debian:1`]);
+    expect(stdout.split("\n"), stderr).toEqual(["agent", "/home/agent", "note", "4", "written", "GNU bash", ""]);
+    expect(stderr.split("\n")).toEqual(["ls: cannot access '/etc/issue': No such file or directory", "touch: cannot touch '/etc/x': Permission denied", ""]);
+    expect(status).toBe(0);
+    expect((JSON.parse((await pyro(["env", "inspect", "--json", `${registry.host}/team/debian:1`])).stdout) as { image: { layers: unknown[] } }).image.layers).toHaveLength(4);
+    await pyro(["env", "remove", `${registry.host}/team/debian:1`]);
+  } finally {
+    await registry.close();
+  }
+});
+
+test("what the guest does to its root disk is seen by nobody else", async () => {
+  // Root in the guest has the disk itself; it is read-only outside of it, whatever the guest sets on its side.
+  const script = "disk=$(for each in /sys/block/vd*; do [ $(cat $each/ro) = 1 ] && echo /dev/${each##*/}; done); test -b $disk && echo one; blockdev --setrw $disk; mkdir -p /mnt/lower && mount -t erofs -o rw $disk /mnt/lower; mount -o remount,rw /mnt/lower; echo x > /mnt/lower/x; dd if=/dev/zero of=$disk bs=4096 count=1 conv=fsync && echo wrote; true";
+  const { stdout } = await pyro(["run", "--quiet", "debian:12-base", "--", "sh", "-c", script]);
+  expect(stdout).toBe("one\n");
+  expect(JSON.parse((await pyro(["env", "inspect", "--json", "debian:12-base"])).stdout)).toMatchObject({ installed: true });
 });
 
 test("100,000 files", async () => {

@@ -5,6 +5,7 @@ import { phaseLine, pullJson, pullLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
 import { standardInput } from "../terminal.js";
+import { defineBuild } from "./env-build.js";
 
 interface JsonFlag {
   json?: boolean;
@@ -12,7 +13,7 @@ interface JsonFlag {
 
 export function define(program: Program, context: CommandContext): void {
   const { output } = context;
-  const env = program.command("env").summary("list, pull, warm, inspect, export, remove and prune environments").description("Environments: what a VM boots from.");
+  const env = program.command("env").summary("list, pull, build, warm, inspect, export, remove and prune environments").description("Environments: what a VM boots from.");
 
   env
     .command("list")
@@ -29,7 +30,7 @@ export function define(program: Program, context: CommandContext): void {
     .command("pull")
     .description("make an environment ready for use; verifies and repairs one that is there, and follows an image's tag")
     .argument("<environment>", "a name, see `pyro env list`; an image in a registry; an OCI layout directory or a saved archive")
-    .option("--source <image>", "the image that the name is to stand for; - for an archive on standard input")
+    .option("--source <image>", "the image that the name is to stand for; - for an archive on standard input; debian-archive for a name of the catalog")
     .option("--platform <platform>", "which image of several, such as linux/amd64/v3")
     .option("--force", "make it again although it is whole")
     .addOption(new Option("--progress <form>", "json: each event as a line of JSON on standard error").choices(["lines", "json", "none"]))
@@ -55,6 +56,8 @@ Examples:
       output.line(`[pull] phase=done environment=${name}`);
       output.result(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)], ["source", environment.source ?? "-"]]));
     });
+
+  defineBuild(env, context);
 
   env
     .command("warm")
@@ -126,7 +129,7 @@ Examples:
 
   env
     .command("export")
-    .description("write an environment that was an image as an OCI layout directory")
+    .description("write an environment as an OCI layout directory")
     .argument("<environment>", "name, see `pyro env list`")
     .argument("<directory>", "is made")
     .option("--json", "print JSON")

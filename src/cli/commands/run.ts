@@ -74,7 +74,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
 }
 
 /** The last line of our own. */
-export function summaryLine(verb: "run" | "exec", result: ExecResult): string {
+export function summaryLine(verb: "run" | "exec" | "build", result: ExecResult): string {
   const timedOut = result.timedOut ? " timed_out=true" : "";
   return `[${verb}] environment=${result.environment} execution_mode=${result.executionMode} exit_code=${result.exitCode} duration_ms=${result.durationMs}${timedOut}`;
 }

@@ -29,7 +29,14 @@ export interface InputReference {
   kind: "input";
 }
 
-export type ImageReference = RegistryReference | FileReference | InputReference;
+/** One that was built here. */
+export interface BuiltReference {
+  kind: "built";
+  /** Of its manifest: `sha256:…` */
+  digest: string;
+}
+
+export type ImageReference = RegistryReference | FileReference | InputReference | BuiltReference;
 
 /** Of a name in all. */
 const maxNameLength = 256;
@@ -54,6 +61,7 @@ export async function parseImageName(name: string): Promise<ImageReference> {
   const fail = (what: string) => new PyroError("INVALID_ARGUMENT", `"${harmlessLine(name, 200)}" names no image: ${what}.`, { hint: "An image is REGISTRY/NAME:TAG (docker.io/library/debian:12-slim), the path of an OCI layout directory or of a saved archive (./image, /tmp/image.tar)." });
   if (name.length > maxNameLength) throw fail(`it has more than ${maxNameLength} characters`);
   if (name === "-") return { kind: "input" };
+  if (name.startsWith("built:") && digestPattern.test(name.slice("built:".length))) return { kind: "built", digest: name.slice("built:".length) };
   if (isPath(name)) return parsePath(name, fail);
   return parseReference(name, fail);
 }
@@ -101,6 +109,7 @@ function parseReference(name: string, fail: (what: string) => PyroError): Regist
 /** The name in full, which is what it is kept under: two ways of writing it are one name. */
 export function printReference(reference: ImageReference): string {
   if (reference.kind === "input") return "-";
+  if (reference.kind === "built") return `built:${reference.digest}`;
   if (reference.kind === "file") return `${reference.path}${reference.tag === undefined ? "" : `:${reference.tag}`}`;
   const { host: where, repository, tag, digest } = reference;
   return `${where}/${repository}${tag === undefined ? "" : `:${tag}`}${digest === undefined ? "" : `@${digest}`}`;

@@ -19,19 +19,32 @@ export const clientLimits = {
   maxAuthorizations: 4,
 } as const;
 
+export interface ClientOptions {
+  /** Told what the user has to know: that it has to be waited for, or is not safe. */
+  onWait(what: string): void;
+  /** One try until it has answered for the first time. */
+  impatient: boolean;
+}
+
 export class RegistryClient {
   private authorization: string | undefined;
   private credentials: Promise<Credentials | undefined> | undefined;
   private renewing: Promise<void> | undefined;
   private base: URL;
+  /** As users write it, for messages and passwords: a mirror's own where that is asked. */
+  private readonly host: string;
+  private hasAnswered = false;
+  private toldOfPlainSecret = false;
 
   constructor(
     private readonly http: Http,
     private readonly reference: RegistryReference,
-    private readonly onWait: (what: string) => void,
+    private readonly options: ClientOptions,
   ) {
-    const host = reference.host === "docker.io" ? "registry-1.docker.io" : reference.host;
-    this.base = new URL(`${settings.plainHttpRegistries().includes(reference.host) ? "http" : "https"}://${host}/v2/${reference.repository}/`);
+    this.host = (reference.host === "docker.io" ? settings.dockerHubMirror() : undefined) ?? reference.host;
+    const address = `${settings.plainHttpRegistries().includes(this.host) ? "http" : "https"}://${this.host === "docker.io" ? "registry-1.docker.io" : this.host}/v2/${reference.repository}/`;
+    if (!URL.canParse(address)) throw new PyroError("INVALID_ARGUMENT", `PYRO_DOCKER_HUB_MIRROR is "${harmlessLine(this.host, 200)}"; it is HOST:PORT.`);
+    this.base = new URL(address);
   }
 
   /**
@@ -41,14 +54,23 @@ export class RegistryClient {
   async get(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
     for (let tries = 1; ; tries++) {
       try {
-        return await this.tryGet(path, headers, signal);
+        const answer = await this.tryGet(path, headers, signal);
+        this.hasAnswered = true;
+        return answer;
       } catch (error) {
-        if (!(error instanceof BrokenOff) || tries === clientLimits.maxTries) throw error;
+        if (!(error instanceof BrokenOff) || tries === clientLimits.maxTries || (this.options.impatient && !this.hasAnswered)) throw error;
         const waitMs = error.waitMs ?? 250 * 2 ** tries;
-        this.onWait(`${this.reference.host} is not ready: trying again in ${Math.ceil(waitMs / 1000)} s`);
+        this.options.onWait(`${this.host} is not ready: trying again in ${Math.ceil(waitMs / 1000)} s`);
         await sleep(waitMs, signal);
       }
     }
+  }
+
+  /** Who asks for no TLS gets none, and is told what that means. */
+  private tellOfPlainSecret(): void {
+    if (this.toldOfPlainSecret || this.base.protocol !== "http:" || isLoopback(this.base.hostname)) return;
+    this.toldOfPlainSecret = true;
+    this.options.onWait(`warning: ${this.host} is asked without TLS, so the password for it can be read on the way`);
   }
 
   private async tryGet(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
@@ -81,7 +103,7 @@ export class RegistryClient {
   }
 
   private async refusal(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
-    const { host, repository } = this.reference;
+    const { host, reference: { repository } } = this;
     const { status } = answer;
     const said = await explanation(answer, signal);
     if (status === 404) return new PyroError("NOT_FOUND", `${host} has no ${repository} with ${path.replace(/^(?:manifests|blobs)\//, "")}${said}.`, { hint: "Check the name and the tag." });
@@ -95,12 +117,13 @@ export class RegistryClient {
   }
 
   private findCredentials(): Promise<Credentials | undefined> {
-    return (this.credentials ??= findCredentials(this.reference.host));
+    return (this.credentials ??= findCredentials(this.host));
   }
 
   /** From a challenge to the header that answers it. */
   private async authorize(challenges: readonly Challenge[], signal: AbortSignal | undefined): Promise<void> {
     const credentials = await this.findCredentials();
+    if (credentials !== undefined) this.tellOfPlainSecret();
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (credentials?.kind === "registry") this.authorization = `Bearer ${credentials.token}`;
     else if (bearer !== undefined) this.authorization = `Bearer ${await this.fetchToken(bearer, credentials, signal)}`;
@@ -109,7 +132,7 @@ export class RegistryClient {
 
   /** https://distribution.github.io/distribution/spec/auth/token and …/oauth */
   private async fetchToken({ parameters }: Challenge, credentials: Credentials | undefined, signal: AbortSignal | undefined): Promise<string> {
-    const { host, repository } = this.reference;
+    const { host, reference: { repository } } = this;
     const realm = parseUrl(parameters.get("realm") ?? "");
     if (realm === undefined || !/^https?:$/.test(realm.protocol)) throw new PyroError("REGISTRY", `${host} does not say where to get a token.`);
     // A password goes over the wire in the clear only where the registry itself is asked in the clear.

@@ -18,6 +18,17 @@ export const httpLimits = {
   maxRedirects: 10,
 } as const;
 
+/** How long is waited for a connection, for an answer to begin, and between two parts of it. */
+export interface Patience {
+  connectMs: number;
+  answerMs: number;
+  partMs: number;
+}
+
+export const patience: Patience = { connectMs: httpLimits.connectMs, answerMs: httpLimits.silenceMs, partMs: httpLimits.silenceMs };
+/** Where there is somebody else to ask: who can be reached at all, answers within that. */
+export const impatience: Patience = { ...patience, connectMs: 4000, answerMs: 15_000 };
+
 export interface Answer {
   status: number;
   /** By small letters; the first one of several. */
@@ -43,9 +54,9 @@ export class Http {
   ) {}
 
   /** Throws DENIED for certificates that the user names and that can't be read. */
-  static async open(): Promise<Http> {
+  static async open({ connectMs, answerMs, partMs } = patience): Promise<Http> {
     const ca = await certificates();
-    const common = { connect: { ca, timeout: httpLimits.connectMs }, headersTimeout: httpLimits.silenceMs, bodyTimeout: httpLimits.silenceMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
+    const common = { connect: { ca, timeout: connectMs }, headersTimeout: answerMs, bodyTimeout: partMs, maxHeaderSize: httpLimits.maxHeaderBytes, connections: 8 };
     const proxies = settings.proxies();
     const either = (name: string) => proxies[name] ?? proxies[name.toUpperCase()] ?? "";
     const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, proxyTunnel: false, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });

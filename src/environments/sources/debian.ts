@@ -5,6 +5,7 @@ import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { harmlessLine } from "../../base/harmless.js";
 import { hostArchitecture } from "../../base/paths.js";
+import { settings } from "../../base/settings.js";
 import { aptError, withoutPassword } from "../apt-error.js";
 import { aptProxies, checkKeyring, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
@@ -71,6 +72,14 @@ export async function checkBuilder(): Promise<string> {
   for (const program of ["apt-get", "dpkg-deb"]) await findProgram(program);
   await checkKeyring();
   return `${await findProgram("mmdebstrap")}${command.includes("--map-auto") ? " in a user name space" : " as root"}`;
+}
+
+/** As `checkBuilder`; where packages can't be put together, images still can. */
+export async function describeBuilder(): Promise<string> {
+  return checkBuilder().catch((error: unknown) => {
+    if (!(error instanceof PyroError) || settings.catalogFrom() === "archive") throw error;
+    return `images alone, nothing from packages: ${error.message}`;
+  });
 }
 
 /** What gives mmdebstrap its own mounts and, for an ordinary user, its own root. Mounts in it never show up on the host. */

@@ -16,6 +16,7 @@ import { makePrivate } from "../places.js";
 import type { Reporter } from "../progress.js";
 import { openImageArchive } from "./archive.js";
 import type { RootDisk } from "./debian.js";
+import { openBuilt } from "./built.js";
 import { openImageFiles } from "./files.js";
 import { openLayoutDirectory } from "./layout.js";
 
@@ -26,6 +27,8 @@ export interface ImageOptions {
   platform?: string | undefined;
   /** An archive, where the reference is to one that comes in. */
   input?: AsyncIterable<Uint8Array> | undefined;
+  /** There is another source: this one is given up where it does not answer soon. */
+  impatient?: boolean;
   reporter: Reporter;
   signal: AbortSignal | undefined;
 }
@@ -85,8 +88,9 @@ export function manifestImage(reference: ImageReference, { manifestDigest, confi
   return { reference: printReference(reference), manifestDigest, configDigest: configDescriptor.digest, layers: layers.map(({ digest, sizeBytes }) => ({ digest, sizeBytes })), config: config.config };
 }
 
-async function openSource(reference: ImageReference, { directory, input, reporter, signal }: ImageOptions): Promise<ImageSource> {
-  if (reference.kind === "registry") return (await import("./registry.js")).openRegistry(reference, reporter);
+async function openSource(reference: ImageReference, { directory, input, impatient = false, reporter, signal }: ImageOptions): Promise<ImageSource> {
+  if (reference.kind === "registry") return (await import("./registry.js")).openRegistry(reference, { reporter, impatient });
+  if (reference.kind === "built") return openBuilt(reference.digest);
   const { tag } = reference.kind === "file" ? reference : {};
   if (reference.kind === "file" && (await isDirectory(reference.path))) return openImageFiles(openLayoutDirectory(reference.path), tag);
   reporter.phase("image", "reading the archive");

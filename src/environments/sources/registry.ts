@@ -7,13 +7,13 @@ import type { ImageSource } from "../images/image.js";
 import { printReference, type RegistryReference } from "../images/reference.js";
 import type { Reporter } from "../progress.js";
 import { RegistryClient } from "../registry/client.js";
-import { drop, Http, networkError, readBody, type Answer } from "../registry/http.js";
+import { drop, Http, impatience, networkError, patience, readBody, type Answer } from "../registry/http.js";
 
-export async function openRegistry(reference: RegistryReference, reporter: Reporter): Promise<ImageSource> {
-  const http = await Http.open();
+export async function openRegistry(reference: RegistryReference, { reporter, impatient }: { reporter: Reporter; impatient: boolean }): Promise<ImageSource> {
+  const http = await Http.open(impatient ? impatience : patience);
   const shown = printReference(reference);
   reporter.phase("image", `asking ${reference.host}`);
-  const client = new RegistryClient(http, reference, (what) => reporter.phase("image", what));
+  const client = new RegistryClient(http, reference, { onWait: (what) => reporter.phase("image", what), impatient });
   const manifest = async (which: string, abort: AbortSignal | undefined) => {
     const answer = await client.get(`manifests/${which}`, { accept: documentTypes.join(", ") }, abort);
     return { answer, data: await readBody(answer, imageLimits.maxManifestBytes, abort) };
@@ -36,6 +36,7 @@ function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): Op
   return async ({ digest, sizeBytes }, offset) => {
     const resumed = offset > 0 && offset < sizeBytes;
     const answer = await client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...(resumed && { range: `bytes=${offset}-` }) }, signal);
+    await checkLength(answer, digest, answer.status === 200 ? sizeBytes : sizeBytes - offset);
     if (answer.status === 200) return { offset: 0, content: content(answer, signal) };
     const from = /^bytes ([0-9]{1,15})-/.exec(answer.header("content-range") ?? "")?.[1];
     if (from === undefined || Number(from) !== offset) {
@@ -44,6 +45,14 @@ function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): Op
     }
     return { offset, content: content(answer, signal) };
   };
+}
+
+/** Said before anything is read, so that it is refused whatever becomes of the connection. Less than it should be is a break, and seen at its end. */
+async function checkLength(answer: Answer, digest: string, bytes: number): Promise<void> {
+  const said = Number(answer.header("content-length") ?? bytes);
+  if (said <= bytes) return;
+  await drop(answer.body);
+  throw new PyroError("REGISTRY", `${answer.url.host} has ${said} bytes for ${digest}, more than the ${bytes} bytes that its image says it has.`);
 }
 
 async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
