@@ -1,5 +1,5 @@
 /** Writes an environment as an OCI layout directory, for other programs: an image as it came, with the same digests; one that was made of packages as one layer. */
-import { copyFile, mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 import { checkSignal } from "../base/deadline.js";
@@ -42,8 +42,11 @@ export async function exportEnvironment(given: string, directory: string, option
     await mkdir(join(making, "blobs"));
     await mkdir(blobs);
     const manifestDigest = await (manifest.image === undefined ? writePackages(manifest, blobs, signal) : copyImage(name, manifest.image, blobs, signal));
-    const { size } = await stat(join(blobs, hexOf({ digest: manifestDigest })));
-    const described = { mediaType: manifestType, digest: manifestDigest, size, annotations: { "org.opencontainers.image.ref.name": "latest" } };
+    const document = await readFile(join(blobs, hexOf({ digest: manifestDigest })), "utf8");
+    const size = Buffer.byteLength(document);
+    // An image may have come with Docker's type, and says so itself.
+    const { mediaType = manifestType } = JSON.parse(document) as { mediaType?: string };
+    const described = { mediaType, digest: manifestDigest, size, annotations: { "org.opencontainers.image.ref.name": "latest" } };
     await writeFile(join(making, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [described] }));
     await writeFile(join(making, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
     await rename(making, target);

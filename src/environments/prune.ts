@@ -11,6 +11,7 @@ import { takeLock, tryLock } from "../base/lock.js";
 import type { ManifestImage } from "./manifest.js";
 import { checkInstalled, installedNames, lockFileOf, readManifestOf } from "./store.js";
 import { makePrivate, places } from "./places.js";
+import { builtDigest, contentOfBuilt } from "./sources/built.js";
 import { findWanted } from "./wanted.js";
 import { diskUsage, makeTemporary, namesIn, removeTree, sweepTemporary } from "./temporary.js";
 
@@ -78,12 +79,12 @@ async function pruneAll(removed: string[], signal: AbortSignal | undefined): Pro
   await pruneBlobs(blobs, removed, signal);
 }
 
-/** Takes the names of environments away that are too old, or too many. */
+/** Takes the names of environments away that are too old, or too many; never of those that were built here. */
 async function forgetOld({ olderThanSeconds, maxMib, signal }: PruneOptions): Promise<void> {
   if (olderThanSeconds === undefined && maxMib === undefined) return;
   const found: { file: string; digest: string; pulledMs: number }[] = [];
-  for (const { file, digest } of await installedNames()) {
-    if (digest === undefined) continue;
+  for (const { file, digest, source } of await installedNames()) {
+    if (digest === undefined || builtDigest(source) !== undefined) continue; // what was built can't be had again from anywhere
     checkSignal(signal);
     const there = await stat(join(places.names(), file)).catch(() => undefined);
     if (there !== undefined && !(await inUse(digest))) found.push({ file, digest, pulledMs: there.mtimeMs });
@@ -121,15 +122,22 @@ async function takeStoreLock({ signal, onWait }: PruneOptions) {
 /** Removes names and environments; returns the ids of the kernels, and the blobs, that those which stay need. */
 async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<{ kernels: Set<string>; blobs: Set<string> }> {
   const named = new Set<string>();
-  const records = new Map((await installedNames()).map(({ file, digest }) => [file, digest]));
-  for (const file of await namesIn(places.names())) {
-    checkSignal(signal);
-    const digest = records.get(file);
-    if (digest !== undefined && (await isWhole(digest))) named.add(digest);
-    else if (digest === undefined || !(await inUse(digest))) await rm(join(places.names(), file), { recursive: true, force: true });
-  }
   const kernels = new Set<string>();
   const blobs = new Set<string>();
+  const records = new Map((await installedNames()).map((record) => [record.file, record]));
+  for (const file of await namesIn(places.names())) {
+    checkSignal(signal);
+    const { digest, source } = records.get(file) ?? {};
+    if (digest !== undefined && (await isWhole(digest))) {
+      named.add(digest);
+      continue;
+    }
+    // What was built and is damaged can be made again of what is kept, and of nothing else.
+    const built = builtDigest(source);
+    const content = built === undefined ? undefined : await contentOfBuilt(built);
+    if (content !== undefined) for (const each of content) blobs.add(each.slice("sha256:".length));
+    else if (digest === undefined || !(await inUse(digest))) await rm(join(places.names(), file), { recursive: true, force: true });
+  }
   for (const digest of await namesIn(places.environments())) {
     if (!/^[0-9a-f]{64}$/.test(digest)) continue;
     checkSignal(signal);

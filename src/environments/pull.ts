@@ -98,7 +98,7 @@ async function pullFirst(wanted: Wanted, present: Installed | undefined, options
       return await pullImage(wanted, source.image, present, { ...options, impatient: next !== undefined }, reporter);
     } catch (error) {
       if (next === undefined || !(error instanceof PyroError) || !nextMayHave.has(error.code)) throw error;
-      reporter.phase("image", `${error.message} Trying ${printSource(next)}`);
+      reporter.phase("image", `${error.message.replace(/\.?$/, ".")} Trying ${printSource(next)}`);
     }
   }
   throw new PyroError("INTERNAL", `${wanted.name} has no source.`);

@@ -92,8 +92,8 @@ export async function sourceOfName(name: string): Promise<string | undefined> {
   return record?.isSet("source") ? record.text("source", 1024) : undefined;
 }
 
-/** Every name that stands for an environment, as far as the record of it can be read; `file` is that record's. */
-export async function installedNames(): Promise<{ file: string; name?: string; digest?: string }[]> {
+/** Every name that stands for an environment, as far as the record of it can be read; `file` is that record's, `source` of the user's own names. */
+export async function installedNames(): Promise<{ file: string; name?: string; digest?: string; source?: string }[]> {
   const files = (await namesIn(places.names())).filter((each) => each.endsWith(".json"));
   return Promise.all(
     files.map(async (file) => {
@@ -102,7 +102,8 @@ export async function installedNames(): Promise<{ file: string; name?: string; d
         if (record === undefined) return { file };
         record.integer("schema_version", 1, 1);
         const name = record.text("name", 1024);
-        return places.name(name) === join(places.names(), file) ? { file, name, digest: record.text("digest", 71, digestPattern).slice("sha256:".length) } : { file };
+        const source = record.isSet("source") ? record.text("source", 1024) : undefined;
+        return places.name(name) === join(places.names(), file) ? { file, name, digest: record.text("digest", 71, digestPattern).slice("sha256:".length), ...(source !== undefined && { source }) } : { file };
       } catch (error) {
         if (error instanceof PyroError) return { file };
         throw error;

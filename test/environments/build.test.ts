@@ -137,6 +137,26 @@ test("needs nothing but what is kept: made again, without its base, and not wher
   expect(await readdir(place("blobs/sha256"))).toEqual([]);
 });
 
+test("prune leaves what was built, by age, by size and where it is damaged, and it is mended", async () => {
+  await pullEnvironment(base());
+  await build("mine", base(), stream(layer));
+  const { digest } = (await openEnvironment("mine"))!;
+  await pruneEnvironments({ olderThanSeconds: 0, maxMib: 0 });
+  expect((await listEnvironments()).filter((each) => each.installed).map((each) => each.name)).toEqual(["mine"]);
+  await rm(place("environments", digest.slice(7), "manifest.json"));
+  await pruneEnvironments();
+  expect(await readdir(place("environments"))).not.toContain(digest.slice(7));
+  expect((await pullEnvironment("mine")).digest).toBe(digest);
+  expect(await tree("mine")).toEqual(built);
+  // Without its manifest there is nothing that it could be made of.
+  const { manifestDigest } = (await inspectEnvironment("mine")).image!;
+  await rm(place("blobs/sha256", manifestDigest.slice(7)));
+  await rm(place("environments", digest.slice(7), "manifest.json"));
+  await pruneEnvironments();
+  expect(await readdir(place("blobs/sha256"))).toEqual([]);
+  expect(await readdir(place("environments/names"))).toEqual([]);
+});
+
 test("over packages: the base becomes a layer of its own, and can be exported itself", async () => {
   const kernel = process.env["PYRO_KERNEL_DIR"];
   delete process.env["PYRO_KERNEL_DIR"];

@@ -129,7 +129,7 @@ test("a registry that takes a request and never answers it: given up soon", asyn
   impatience.answerMs = 500;
   try {
     process.env["PYRO_DOCKER_HUB_MIRROR"] = process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = `127.0.0.1:${(silent.address() as { port: number }).port}`;
-    expect(await messages("debian:12-base")).toEqual([expect.stringMatching(/could not be reached: Headers Timeout Error Trying Debian's archive$/)]);
+    expect(await messages("debian:12-base")).toEqual([expect.stringMatching(/could not be reached: Headers Timeout Error\. Trying Debian's archive$/)]);
   } finally {
     impatience.answerMs = answerMs;
   }

@@ -1,8 +1,9 @@
 """
-Unpacks the images of a layout with umoci, one after the other: tree-describe.py LAYOUT TAG... Says what is in each as JSON: a list of either umoci's
+Unpacks the images of a layout with umoci, one for each processor at a time: umoci-describe.py LAYOUT TAG... Says what is in each as JSON: a list of either umoci's
 complaint or path (latin1, the top is "") -> facts. Hard links of one file have the first one's name.
 """
 import hashlib, json, os, shutil, stat, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
 
 TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "symlink", stat.S_IFCHR: "character", stat.S_IFBLK: "block", stat.S_IFIFO: "fifo"}
 
@@ -38,10 +39,16 @@ def describe(top):
     return found
 
 
-layout, results = sys.argv[1], []
-for tag in sys.argv[2:]:
+layout = sys.argv[1]
+
+
+def unpack(tag):
     root = f"{layout}.{tag}"
     unpacked = subprocess.run(["umoci", "raw", "unpack", "--image", f"{layout}:{tag}", root], capture_output=True)
-    results.append(unpacked.stderr.decode("utf-8", "replace").strip() if unpacked.returncode else describe(root))
+    result = unpacked.stderr.decode("utf-8", "replace").strip() if unpacked.returncode else describe(root)
     shutil.rmtree(root, ignore_errors=True)
-json.dump(results, sys.stdout)
+    return result
+
+
+with ThreadPoolExecutor(os.cpu_count()) as pool:
+    json.dump(list(pool.map(unpack, sys.argv[2:])), sys.stdout)

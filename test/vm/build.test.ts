@@ -61,3 +61,15 @@ test("a command that fails keeps nothing, and its status is ours; over what was 
   expect(JSON.parse(json.stdout)).toMatchObject({ result: { exit_code: 0, stdout: "out\n" }, environment: { name: "built-again", installed: true } });
   expect((await pyro(["run", "--quiet", "built-again", "--", "sh", "-c", "ls /etc/motd /half /srv/a 2>/dev/null"])).stdout).toBe("/srv/a\n");
 });
+
+test("Ctrl-C while it runs: nothing is built, and no VM stays", async () => {
+  let told = "";
+  const interrupted = await pyro(["env", "build", "built-never", "--from", "debian:12-base", "--", "sh", "-c", "echo running; sleep 1000"], {
+    onStart: (child) => child.stdout!.on("data", (part: Buffer) => {
+      told += part.toString();
+      if (told.includes("running")) child.kill("SIGINT");
+    }),
+  });
+  expect(interrupted.status).toBe(130);
+  expect((await pyro(["env", "inspect", "built-never"])).status).toBe(1);
+});

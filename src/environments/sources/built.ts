@@ -3,7 +3,7 @@ import { PyroError } from "../../base/error.js";
 import { readRegular } from "../../base/regular-file.js";
 import { digestOf } from "../digest.js";
 import { hexOf } from "../images/blobs.js";
-import { imageLimits } from "../images/documents.js";
+import { imageLimits, parseDocument } from "../images/documents.js";
 import type { ImageSource } from "../images/image.js";
 import { places } from "../places.js";
 
@@ -23,4 +23,20 @@ export function openBuilt(digest: string): ImageSource {
     open: () => (descriptor) => Promise.reject(gone(descriptor.digest)),
     close: async () => {},
   };
+}
+
+/** All that a built image is made of, by its digests, the manifest's among them; undefined where that is gone. Not whether all of it is there. */
+export async function contentOfBuilt(digest: string): Promise<string[] | undefined> {
+  try {
+    const document = parseDocument(await openBuilt(digest).root(undefined), "The manifest of what was built here");
+    return document.kind === "manifest" ? [digest, document.config.digest, ...document.layers.map((layer) => layer.digest)] : undefined;
+  } catch (error) {
+    if (error instanceof PyroError) return undefined;
+    throw error;
+  }
+}
+
+/** What a name stands for that was built: its manifest's digest; undefined for all else. */
+export function builtDigest(reference: string | undefined): string | undefined {
+  return reference?.startsWith("built:") ? reference.slice("built:".length) : undefined;
 }
