@@ -1,0 +1,1 @@
+export type { AddressQuery, ConnectQuery, Decision, HelloQuery, NameQuery, PolicyHook } from "./policy-hook.js";
