@@ -74,20 +74,26 @@ export interface FrameSink {
   readonly congested: boolean;
 }
 
+export interface LinkEvents {
+  /** The first frame since the last `flush` was begun. */
+  begun(): void;
+  /** `congested` has become false. */
+  drained(): void;
+}
+
 export class Link implements FrameSink {
   readonly #socket: Socket;
   readonly #header: Buffer;
-  readonly #drained: () => void;
+  readonly #events: LinkEvents;
   #block: Block = newBlock();
   readonly #spare: Block[] = [];
   #pendingBytes = 0;
   #waiting = false;
 
-  /** `drained` is called when `congested` has become false. */
-  constructor(socket: Socket, macs: { guest: Buffer; gateway: Buffer }, drained: () => void) {
+  constructor(socket: Socket, macs: { guest: Buffer; gateway: Buffer }, events: LinkEvents) {
     this.#socket = socket;
     this.#header = Buffer.concat([macs.guest, macs.gateway]);
-    this.#drained = drained;
+    this.#events = events;
   }
 
   get target(): Buffer {
@@ -106,7 +112,8 @@ export class Link implements FrameSink {
       this.flush();
       this.#block = this.#spare.pop() ?? newBlock();
     }
-    const { bytes, used } = this.#block;
+    const { bytes, used, flushed } = this.#block;
+    if (used === flushed) this.#events.begun();
     bytes.writeUInt32BE(frameBytes, used);
     bytes.set(this.#header, used + lengthBytes);
     bytes[used + 16] = etherType >>> 8;
@@ -135,7 +142,7 @@ export class Link implements FrameSink {
     }
     if (this.#waiting && this.#pendingBytes <= maxPendingBytes / 2) {
       this.#waiting = false;
-      this.#drained();
+      this.#events.drained();
     }
   }
 }
