@@ -10,8 +10,8 @@ import { knowVm } from "./store.js";
 export interface AuditRecord {
   /** RFC 3339. */
   time: string;
-  type: WrittenRecord["type"];
-  protocol: WrittenRecord["protocol"];
+  type: "dns" | "connect" | "close" | "refused" | "secret" | "publish";
+  protocol: "tcp" | "udp" | "icmp" | "dns" | "tls" | "http";
   name?: string;
   address?: string;
   port?: number;
