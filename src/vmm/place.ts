@@ -19,6 +19,9 @@ export const placeNames = {
   port: (number: number) => `port.${number}`,
   console: "console.log",
   stderr: "vmm.log",
+  /** Of the gateway: its socket, and what it wrote to standard error. */
+  net: "net",
+  netLog: "net.log",
   exit: "exit",
   /** The top layer of the scratch disk: what the guest wrote. */
   scratch: "scratch",
