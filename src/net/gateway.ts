@@ -8,6 +8,7 @@ import { DnsServer } from "./dns/server.js";
 import { DnsStreams } from "./dns/stream.js";
 import type { Resolution } from "./dns/resolver.js";
 import type { Decision, PolicyHook } from "./policy-hook.js";
+import { Published } from "./published.js";
 import { Relay } from "./relay.js";
 import { TcpConnections, tcpLimits } from "./tcp/connections.js";
 import type { Endpoint, EndpointEvents } from "./tcp/endpoint.js";
@@ -36,6 +37,8 @@ const broadcast = 0xffffffff;
 const unreachableCodes = new Set(["EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EACCES"]);
 
 export class Gateway {
+  /** Ports of the host that lead into the guest. */
+  readonly published: Published;
   readonly #options: GatewayOptions;
   readonly #link: Link;
   readonly #reader = new FrameReader();
@@ -58,6 +61,7 @@ export class Gateway {
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
     });
     this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, decide: (address, port) => this.#decide("udp", address, port) });
+    this.published = new Published({ link: this.#link, audit: options.audit, connected: (socket, guestPort) => this.#published(socket, guestPort) });
     this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, resolve: (name, type) => options.resolve(name, type) });
     this.#dnsStreams = new DnsStreams(this.#dns);
   }
@@ -75,12 +79,14 @@ export class Gateway {
     this.#hook = hook;
     for (const [endpoint, relay] of this.#relays) {
       const { local, localPort } = endpoint.address;
+      if (local === wire.gateway) continue; // of a published port
       if (!this.#decide("tcp", showAddress(local), localPort).decision.allowed) relay.abort("no longer allowed");
     }
     this.#udp.review();
   }
 
   close(): void {
+    this.published.closeAll();
     for (const relay of this.#relays.values()) relay.abort("the VM ended");
     this.#udp.close();
     this.#tcp.close();
@@ -131,7 +137,7 @@ export class Gateway {
     if (packet.destination !== wire.gateway) return this.#udp.send(packet, datagram);
     if (datagram.destinationPort === dnsPort) return void this.#answerDns(datagram);
     if (datagram.destinationPort === dhcpServerPort) return answerDhcp(this.#link, datagram);
-    sendUnreachable(this.#link, unreachable.port, quoteOf(packet));
+    if (!this.published.answer(datagram)) sendUnreachable(this.#link, unreachable.port, quoteOf(packet));
   }
 
   async #answerDns({ sourcePort, data }: Datagram): Promise<void> {
@@ -153,8 +159,7 @@ export class Gateway {
     }
     if (this.#relays.size >= tcpLimits.maxConnections) return undefined; // their guest's side is closed, the host's is not yet
     const quote = quoteOf(this.#packet);
-    const facts = { rule: decision.rule, ...(name !== undefined && { name }) };
-    this.#options.audit.write({ type: "connect", protocol: "tcp", ...facts, address, port: localPort });
+    const facts = { rule: decision.rule, address, port: localPort, ...(name !== undefined && { name }) };
     const relay = new Relay({
       endpoint,
       socket: this.#options.dial(address, localPort),
@@ -169,6 +174,17 @@ export class Gateway {
     });
     this.#relays.set(endpoint, relay);
     return relay;
+  }
+
+  #published(socket: Socket, guestPort: number): void {
+    const { remoteAddress: address, remotePort: port } = socket;
+    const facts = { rule: "publish", guest_port: guestPort, ...(address !== undefined && { address }), ...(port !== undefined && { port }) };
+    const endpoint = this.#tcp.connect(guestPort, (made) => {
+      const relay = new Relay({ endpoint: made, socket, audit: this.#options.audit, facts, failed: () => false, over: () => this.#relays.delete(made) });
+      this.#relays.set(made, relay);
+      return relay;
+    });
+    if (endpoint === undefined) socket.destroy();
   }
 
   #decide(protocol: "tcp" | "udp", address: string, port: number): { decision: Decision; name: string | undefined } {

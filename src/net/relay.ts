@@ -2,7 +2,6 @@
 import type { Socket } from "node:net";
 import { systemCode } from "../base/error.js";
 import type { Audit, AuditRecord } from "./audit.js";
-import { showAddress } from "./addresses.js";
 import { HostWriter } from "./host-writer.js";
 import type { Endpoint, EndpointEvents } from "./tcp/endpoint.js";
 
@@ -11,8 +10,8 @@ export interface RelayOptions {
   /** Being connected, or connected. */
   socket: Socket;
   audit: Audit;
-  /** What the audit says of it beyond its address. */
-  facts: Pick<AuditRecord, "name" | "rule">;
+  /** What the audit says of it. */
+  facts: Pick<AuditRecord, "name" | "rule" | "address" | "port" | "guest_port">;
   /** The host could not connect. True if the guest has been told more than a reset can tell. */
   failed(code: string | undefined): boolean;
   /** Nothing of it is left on either side. */
@@ -41,6 +40,7 @@ export class Relay implements EndpointEvents {
     this.#endpoint = endpoint;
     this.#socket = socket;
     this.#writer = new HostWriter(socket, (bytes) => endpoint.consumed(bytes));
+    audit.write({ type: "connect", protocol: "tcp", ...options.facts });
     audit.count("connectionsOpen");
     audit.count("connectionsTotal");
     socket.setNoDelay(true);
@@ -124,10 +124,9 @@ export class Relay implements EndpointEvents {
 
   #checkOver(): void {
     if (!this.#guestClosed || !this.#hostClosed) return;
-    const { audit, facts, endpoint } = this.#options;
+    const { audit, facts } = this.#options;
     audit.count("connectionsOpen", -1);
-    const { local, localPort } = endpoint.address;
-    audit.write({ type: "close", protocol: "tcp", ...facts, address: showAddress(local), port: localPort, bytes_sent: this.#sent, bytes_received: this.#received, ...(this.#reason !== undefined && { reason: this.#reason }) });
+    audit.write({ type: "close", protocol: "tcp", ...facts, bytes_sent: this.#sent, bytes_received: this.#received, ...(this.#reason !== undefined && { reason: this.#reason }) });
     this.#options.over();
   }
 }

@@ -3,7 +3,7 @@ import { fstatSync } from "node:fs";
 import { Socket, connect, createServer } from "node:net";
 import { PyroError } from "../base/error.js";
 import { Audit } from "./audit.js";
-import type { GatewayConfiguration, GatewayConfigured, GatewayInfo } from "./control/messages.js";
+import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
 import { UpstreamResolver } from "./dns/resolver.js";
 import { Gateway } from "./gateway.js";
@@ -30,12 +30,14 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       current.gateway.setHook(makeHook(policy));
       current.policy = policy;
     },
+    publish: (params) => configured().gateway.published.open(params as unknown as PublishRequest),
+    unpublish: (params) => configured().gateway.published.close(params as unknown as PublishRequest),
     info: (): GatewayInfo => {
-      const { policy, audit } = configured();
+      const { policy, audit, gateway } = configured();
       const { counters } = audit;
       return {
         policy,
-        published_ports: [],
+        published_ports: gateway.published.list(),
         counters: {
           connections_open: counters.connectionsOpen,
           connections_total: counters.connectionsTotal,
@@ -48,9 +50,9 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       };
     },
   });
-  const configure = (params: Record<string, unknown>): GatewayConfigured => {
+  const configure = async (params: Record<string, unknown>): Promise<GatewayConfigured> => {
     if (running !== undefined) throw new PyroError("INVALID_STATE", "The gateway is configured already.");
-    const { policy, audit_file: file, resolvers } = params as unknown as GatewayConfiguration;
+    const { policy, audit_file: file, resolvers, publish = [] } = params as unknown as GatewayConfiguration;
     const hook = makeHook(policy);
     const audit = new Audit(file, (record) => control.tell(record));
     const resolver = new UpstreamResolver(resolvers);
@@ -63,8 +65,10 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       resume: () => cable.resume(),
     });
     running = { audit, policy, gateway };
+    const published: PublishRequest[] = [];
+    for (const each of publish) published.push(await gateway.published.open(each));
     beginReading();
-    return { published: [] };
+    return { published };
   };
   control.serve(new Socket({ fd: gatewayDescriptors.maker }), { configure });
   if (isSocket(gatewayDescriptors.listener)) createServer((client) => control.serve(client)).listen({ fd: gatewayDescriptors.listener });
