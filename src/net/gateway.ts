@@ -7,9 +7,12 @@ import { ResolvedNames } from "./dns/names.js";
 import { DnsServer } from "./dns/server.js";
 import { DnsStreams } from "./dns/stream.js";
 import type { Resolution } from "./dns/resolver.js";
+import { Judge } from "./judge.js";
 import type { Decision, PolicyHook } from "./policy-hook.js";
 import { Published } from "./published.js";
 import { Relay } from "./relay.js";
+import type { Intercept } from "./secrets/intercept.js";
+import type { Secrets } from "./secrets/secrets.js";
 import { TcpConnections, tcpLimits } from "./tcp/connections.js";
 import type { Endpoint, EndpointEvents } from "./tcp/endpoint.js";
 import { UdpFlows } from "./udp-flows.js";
@@ -27,6 +30,9 @@ export interface GatewayOptions {
   resolve(name: string, type: number): Promise<Resolution>;
   /** Begins a connection from the host; both of its halves end separately. */
   dial(address: string, port: number): Socket;
+  secrets: Secrets;
+  /** Takes over TLS to hosts with secrets. */
+  intercept?: Intercept;
   /** The guest may send again: `receive` had returned false. */
   resume(): void;
 }
@@ -62,7 +68,7 @@ export class Gateway {
     });
     this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, decide: (address, port) => this.#decide("udp", address, port) });
     this.published = new Published({ link: this.#link, audit: options.audit, connected: (socket, guestPort) => this.#published(socket, guestPort) });
-    this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, resolve: (name, type) => options.resolve(name, type) });
+    this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, secrets: options.secrets, resolve: (name, type) => options.resolve(name, type) });
     this.#dnsStreams = new DnsStreams(this.#dns);
   }
 
@@ -160,11 +166,15 @@ export class Gateway {
     if (this.#relays.size >= tcpLimits.maxConnections) return undefined; // their guest's side is closed, the host's is not yet
     const quote = quoteOf(this.#packet);
     const facts = { rule: decision.rule, address, port: localPort, ...(name !== undefined && { name }) };
+    const { audit, secrets, intercept } = this.#options;
+    const isJudged = this.#hook.checksHellos || !secrets.isEmpty;
     const relay = new Relay({
       endpoint,
       socket: this.#options.dial(address, localPort),
-      audit: this.#options.audit,
+      audit,
       facts,
+      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, names: () => this.#names.of(address) }) }),
+      ...(intercept !== undefined && { intercept }),
       failed: (code) => {
         if (code === undefined || !unreachableCodes.has(code)) return false;
         sendUnreachable(this.#link, unreachable.host, quote);

@@ -8,7 +8,10 @@ import { join } from "node:path";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
 import { Gateway } from "../../src/net/gateway.js";
+import type { GatewaySecret } from "../../src/net/index.js";
 import type { PolicyHook } from "../../src/net/policy-hook.js";
+import type { Intercept } from "../../src/net/secrets/intercept.js";
+import { Secrets } from "../../src/net/secrets/secrets.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-tap-"));
 const program = join(directory, "tap");
@@ -24,6 +27,7 @@ export const whyNoLinuxGuest: string | undefined = (() => {
 })();
 
 export const allowAll: PolicyHook = {
+  checksHellos: false,
   name: () => ({ allowed: true, rule: "test" }),
   address: () => ({ allowed: true, rule: "test" }),
   connect: () => ({ allowed: true, rule: "test" }),
@@ -34,6 +38,8 @@ export interface LinuxGuestOptions {
   hook?: PolicyHook;
   mtu?: number;
   resolve?(name: string, type: number): Promise<Resolution>;
+  secrets?: GatewaySecret[];
+  intercept?: Intercept;
   /** Any address leads to the host's loopback, by default. */
   dial?(address: string, port: number): Socket;
 }
@@ -46,7 +52,7 @@ export class LinuxGuest {
   readonly child: ChildProcess;
 
   /** Runs `command` in it; it is over when that is. */
-  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial }: LinuxGuestOptions = {}) {
+  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept }: LinuxGuestOptions = {}) {
     this.child = spawn(program, ["-r", resolvConf, "-m", String(mtu), ...command], { stdio: ["ignore", "pipe", "pipe", "pipe"] });
     const cable = this.child.stdio[3] as Socket;
     this.gateway = new Gateway({
@@ -55,6 +61,8 @@ export class LinuxGuest {
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
       dial: dial ?? ((_address, port) => connect({ host: "127.0.0.1", port, allowHalfOpen: true })),
+      secrets: new Secrets(secrets),
+      ...(intercept !== undefined && { intercept }),
       resume: () => cable.resume(),
     });
     cable.on("error", () => cable.destroy());
