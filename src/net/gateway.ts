@@ -1,4 +1,5 @@
 /** The gateway of one guest: what its frames ask for, and who does it. */
+import type { Socket as DatagramSocket } from "node:dgram";
 import type { Socket } from "node:net";
 import { isOwnAddress, link as wire, showAddress } from "./addresses.js";
 import type { Audit } from "./audit.js";
@@ -30,6 +31,8 @@ export interface GatewayOptions {
   resolve(name: string, type: number): Promise<Resolution>;
   /** Begins a connection from the host; both of its halves end separately. */
   dial(address: string, port: number): Socket;
+  /** Begins to connect a socket for datagrams. */
+  dialDatagrams(address: string, port: number): DatagramSocket;
   secrets: Secrets;
   /** Takes over TLS to hosts with secrets. */
   intercept?: Intercept;
@@ -66,7 +69,7 @@ export class Gateway {
       incoming: (endpoint) => this.#incoming(endpoint),
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
     });
-    this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, decide: (address, port) => this.#decide("udp", address, port) });
+    this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, dial: (address, port) => options.dialDatagrams(address, port), decide: (address, port) => this.#decide("udp", address, port) });
     this.published = new Published({ link: this.#link, audit: options.audit, connected: (socket, guestPort) => this.#published(socket, guestPort) });
     this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, secrets: options.secrets, resolve: (name, type) => options.resolve(name, type) });
     this.#dnsStreams = new DnsStreams(this.#dns);

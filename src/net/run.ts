@@ -1,4 +1,5 @@
 /** The gateway as a process: its descriptors, its control, its end. */
+import { createSocket } from "node:dgram";
 import { fstatSync } from "node:fs";
 import { Socket, connect, createServer } from "node:net";
 import { PyroError } from "../base/error.js";
@@ -67,6 +68,11 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       secrets,
       resolve: (name, type) => resolver.resolve(name, type),
       dial: (address, port) => connect({ host: address, port, allowHalfOpen: true }),
+      dialDatagrams: (address, port) => {
+        const socket = createSocket("udp4");
+        socket.connect(port, address);
+        return socket;
+      },
       resume: () => cable.resume(),
       ...(taking !== undefined && { intercept: taking.intercept }),
     });

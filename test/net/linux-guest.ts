@@ -1,5 +1,6 @@
 /** Linux' own network stack as the guest of a gateway: see tap.c. */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -61,6 +62,11 @@ export class LinuxGuest {
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
       dial: dial ?? ((_address, port) => connect({ host: "127.0.0.1", port, allowHalfOpen: true })),
+      dialDatagrams: (_address, port) => {
+        const socket = createSocket("udp4");
+        socket.connect(port, "127.0.0.1");
+        return socket;
+      },
       secrets: new Secrets(secrets),
       ...(intercept !== undefined && { intercept }),
       resume: () => cable.resume(),
