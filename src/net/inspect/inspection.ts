@@ -29,7 +29,8 @@ export class Inspection {
   /** What of `held` has gone on already, as nothing followed it. */
   #released = 0;
   #requests: Requests | undefined;
-  #isOver = false;
+  /** It is known what this is: the rest goes on as it comes, or not at all. */
+  #outcome: "pass" | "refuse" | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(events: InspectionEvents) {
@@ -39,7 +40,8 @@ export class Inspection {
   /** Bytes from the guest; they may be kept. */
   push(bytes: Buffer): void {
     if (this.#requests !== undefined) return this.#requests.push(bytes);
-    if (this.#isOver) return this.#events.forward(bytes, bytes.length);
+    if (this.#outcome === "refuse") return;
+    if (this.#outcome === "pass") return this.#events.forward(bytes, bytes.length);
     this.#held = this.#held.length === 0 ? bytes : Buffer.concat([this.#held, bytes]);
     this.#classify();
   }
@@ -51,7 +53,7 @@ export class Inspection {
 
   /** Nothing more comes: what is held was no request. */
   end(): void {
-    if (this.#requests === undefined && !this.#isOver && this.#held.length > 0) this.#pass();
+    if (this.#requests === undefined && this.#outcome === undefined && this.#held.length > 0) this.#pass();
     this.close();
   }
 
@@ -69,19 +71,19 @@ export class Inspection {
     if (this.#released > 0) return this.#refuse("http", "it paused in its first line");
     if (version !== "1.0" && version !== "1.1") return this.#refuse("http", `its version ${version} hides which host it is for`);
     const { head, forward, malformed } = this.#events;
-    this.#isOver = true;
+    this.#outcome = "pass";
     this.close();
     this.#requests = new Requests({ head: (each) => head(each), forward: (bytes, credit) => forward(bytes, credit), malformed: (reason) => malformed("http", reason) });
     this.#requests.push(this.#take());
   }
 
   #classifyTls(): void {
+    if (this.#held.length >= 2 && this.#held[1] !== 3) return this.#pass(); // no version of TLS
     const hello = readClientHello(this.#held);
     if (hello === "more" && this.#held.length <= maxHelloBytes) return;
-    if (this.#held.length >= 2 && this.#held[1] !== 3) return this.#pass();
     if (typeof hello === "string") return this.#refuse("tls", "its hello is malformed");
     const verdict = this.#events.tls(hello.name);
-    if (verdict === "refuse") this.#isOver = true;
+    if (verdict === "refuse") this.#outcome = "refuse";
     else this.#pass();
   }
 
@@ -95,7 +97,7 @@ export class Inspection {
   }
 
   #pass(): void {
-    this.#isOver = true;
+    this.#outcome = "pass";
     this.close();
     this.#events.other();
     const rest = this.#take();
@@ -103,7 +105,7 @@ export class Inspection {
   }
 
   #refuse(via: "tls" | "http", reason: string): void {
-    this.#isOver = true;
+    this.#outcome = "refuse";
     this.close();
     this.#events.malformed(via, reason);
   }
