@@ -30,10 +30,10 @@ export async function bundle() {
   for (const name of ["main.js", "main.d.ts", "gateway.js", "gateway.d.ts", "cli"]) rmSync(join(dist, name), { recursive: true });
 }
 
-/** The network gateway: a process of its own for each networked VM, in one file of its own. */
+/** The network gateway, a process of its own for each networked VM: what all need is in few files, TLS, for VMs with secrets, in others. */
 async function bundleGateway() {
   const build = await rolldown({ input: join(dist, "gateway.js"), platform: "node", external: (id) => id.startsWith("node:") });
-  await build.write({ file: join(dist, "gateway.cjs"), format: "cjs", comments: false, codeSplitting: false });
+  await build.write({ dir: dist, format: "cjs", comments: false, entryFileNames: "gateway.cjs", chunkFileNames: "gateway/[name].cjs" });
 }
 
 /** The modules that are evaluated before a `run` begins, but for the entry itself: whatever is shared with it would have to wait for it. */

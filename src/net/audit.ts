@@ -10,6 +10,8 @@ export interface AuditRecord {
   name?: string;
   address?: string;
   port?: number;
+  /** Of a published port. */
+  guest_port?: number;
   /** Of a DNS question: the type of record asked for. */
   query?: string;
   /** Which rule decided. */

@@ -1,4 +1,5 @@
 /** The gateway of one guest: what its frames ask for, and who does it. */
+import type { Socket as DatagramSocket } from "node:dgram";
 import type { Socket } from "node:net";
 import { isOwnAddress, link as wire, showAddress } from "./addresses.js";
 import type { Audit } from "./audit.js";
@@ -7,8 +8,12 @@ import { ResolvedNames } from "./dns/names.js";
 import { DnsServer } from "./dns/server.js";
 import { DnsStreams } from "./dns/stream.js";
 import type { Resolution } from "./dns/resolver.js";
+import { Judge } from "./judge.js";
 import type { Decision, PolicyHook } from "./policy-hook.js";
+import { Published } from "./published.js";
 import { Relay } from "./relay.js";
+import type { Intercept } from "./secrets/intercept.js";
+import type { Secrets } from "./secrets/secrets.js";
 import { TcpConnections, tcpLimits } from "./tcp/connections.js";
 import type { Endpoint, EndpointEvents } from "./tcp/endpoint.js";
 import { UdpFlows } from "./udp-flows.js";
@@ -26,6 +31,11 @@ export interface GatewayOptions {
   resolve(name: string, type: number): Promise<Resolution>;
   /** Begins a connection from the host; both of its halves end separately. */
   dial(address: string, port: number): Socket;
+  /** Begins to connect a socket for datagrams. */
+  dialDatagrams(address: string, port: number): DatagramSocket;
+  secrets: Secrets;
+  /** Takes over TLS to hosts with secrets. */
+  intercept?: Intercept;
   /** The guest may send again: `receive` had returned false. */
   resume(): void;
 }
@@ -36,6 +46,8 @@ const broadcast = 0xffffffff;
 const unreachableCodes = new Set(["EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EACCES"]);
 
 export class Gateway {
+  /** Ports of the host that lead into the guest. */
+  readonly published: Published;
   readonly #options: GatewayOptions;
   readonly #link: Link;
   readonly #reader = new FrameReader();
@@ -57,8 +69,9 @@ export class Gateway {
       incoming: (endpoint) => this.#incoming(endpoint),
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
     });
-    this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, decide: (address, port) => this.#decide("udp", address, port) });
-    this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, resolve: (name, type) => options.resolve(name, type) });
+    this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, dial: (address, port) => options.dialDatagrams(address, port), decide: (address, port) => this.#decide("udp", address, port) });
+    this.published = new Published({ link: this.#link, audit: options.audit, connected: (socket, guestPort) => this.#published(socket, guestPort) });
+    this.#dns = new DnsServer({ hook: () => this.#hook, audit: options.audit, names: this.#names, secrets: options.secrets, resolve: (name, type) => options.resolve(name, type) });
     this.#dnsStreams = new DnsStreams(this.#dns);
   }
 
@@ -75,12 +88,14 @@ export class Gateway {
     this.#hook = hook;
     for (const [endpoint, relay] of this.#relays) {
       const { local, localPort } = endpoint.address;
+      if (local === wire.gateway) continue; // of a published port
       if (!this.#decide("tcp", showAddress(local), localPort).decision.allowed) relay.abort("no longer allowed");
     }
     this.#udp.review();
   }
 
   close(): void {
+    this.published.closeAll();
     for (const relay of this.#relays.values()) relay.abort("the VM ended");
     this.#udp.close();
     this.#tcp.close();
@@ -131,7 +146,7 @@ export class Gateway {
     if (packet.destination !== wire.gateway) return this.#udp.send(packet, datagram);
     if (datagram.destinationPort === dnsPort) return void this.#answerDns(datagram);
     if (datagram.destinationPort === dhcpServerPort) return answerDhcp(this.#link, datagram);
-    sendUnreachable(this.#link, unreachable.port, quoteOf(packet));
+    if (!this.published.answer(datagram)) sendUnreachable(this.#link, unreachable.port, quoteOf(packet));
   }
 
   async #answerDns({ sourcePort, data }: Datagram): Promise<void> {
@@ -153,13 +168,16 @@ export class Gateway {
     }
     if (this.#relays.size >= tcpLimits.maxConnections) return undefined; // their guest's side is closed, the host's is not yet
     const quote = quoteOf(this.#packet);
-    const facts = { rule: decision.rule, ...(name !== undefined && { name }) };
-    this.#options.audit.write({ type: "connect", protocol: "tcp", ...facts, address, port: localPort });
+    const facts = { rule: decision.rule, address, port: localPort, ...(name !== undefined && { name }) };
+    const { audit, secrets, intercept } = this.#options;
+    const isJudged = this.#hook.checksHellos || !secrets.isEmpty;
     const relay = new Relay({
       endpoint,
       socket: this.#options.dial(address, localPort),
-      audit: this.#options.audit,
+      audit,
       facts,
+      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, names: () => this.#names.of(address) }) }),
+      ...(intercept !== undefined && { intercept }),
       failed: (code) => {
         if (code === undefined || !unreachableCodes.has(code)) return false;
         sendUnreachable(this.#link, unreachable.host, quote);
@@ -169,6 +187,17 @@ export class Gateway {
     });
     this.#relays.set(endpoint, relay);
     return relay;
+  }
+
+  #published(socket: Socket, guestPort: number): void {
+    const { remoteAddress: address, remotePort: port } = socket;
+    const facts = { rule: "publish", guest_port: guestPort, ...(address !== undefined && { address }), ...(port !== undefined && { port }) };
+    const endpoint = this.#tcp.connect(guestPort, (made) => {
+      const relay = new Relay({ endpoint: made, socket, audit: this.#options.audit, facts, failed: () => false, over: () => this.#relays.delete(made) });
+      this.#relays.set(made, relay);
+      return relay;
+    });
+    if (endpoint === undefined) socket.destroy();
   }
 
   #decide(protocol: "tcp" | "udp", address: string, port: number): { decision: Decision; name: string | undefined } {

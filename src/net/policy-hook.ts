@@ -42,6 +42,8 @@ export interface HelloQuery extends AddressFacts {
 }
 
 export interface PolicyHook {
+  /** Whether `helloName` could refuse anything at all. If not, what the guest says is not looked at. */
+  readonly checksHellos: boolean;
   /** May this name be asked for? */
   name(query: NameQuery): Decision;
   /** May this name be answered with this address? That is asked for each address that a resolver gave, and again by `connect`. */

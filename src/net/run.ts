@@ -1,14 +1,17 @@
 /** The gateway as a process: its descriptors, its control, its end. */
+import { createSocket } from "node:dgram";
 import { fstatSync } from "node:fs";
 import { Socket, connect, createServer } from "node:net";
 import { PyroError } from "../base/error.js";
 import { Audit } from "./audit.js";
-import type { GatewayConfiguration, GatewayConfigured, GatewayInfo } from "./control/messages.js";
+import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
 import { UpstreamResolver } from "./dns/resolver.js";
 import { Gateway } from "./gateway.js";
 import type { PolicyHook } from "./policy-hook.js";
 import { gatewayDescriptors } from "./program.js";
+import type { Intercept } from "./secrets/intercept.js";
+import { Secrets, checkSecrets } from "./secrets/secrets.js";
 
 /** What is read of the cable at once. */
 const readBytes = 262_144;
@@ -30,12 +33,14 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       current.gateway.setHook(makeHook(policy));
       current.policy = policy;
     },
+    publish: (params) => configured().gateway.published.open(params as unknown as PublishRequest),
+    unpublish: (params) => configured().gateway.published.close(params as unknown as PublishRequest),
     info: (): GatewayInfo => {
-      const { policy, audit } = configured();
+      const { policy, audit, gateway } = configured();
       const { counters } = audit;
       return {
         policy,
-        published_ports: [],
+        published_ports: gateway.published.list(),
         counters: {
           connections_open: counters.connectionsOpen,
           connections_total: counters.connectionsTotal,
@@ -48,23 +53,39 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       };
     },
   });
-  const configure = (params: Record<string, unknown>): GatewayConfigured => {
+  const configure = async (params: Record<string, unknown>): Promise<GatewayConfigured> => {
     if (running !== undefined) throw new PyroError("INVALID_STATE", "The gateway is configured already.");
-    const { policy, audit_file: file, resolvers } = params as unknown as GatewayConfiguration;
+    const { vm_id: vmId, policy, publish = [], audit_file: file, secrets: known = [], resolvers, ca_file: caFile } = params as unknown as GatewayConfiguration;
     const hook = makeHook(policy);
+    const secrets = new Secrets(checkSecrets(known));
+    const taking = secrets.isEmpty ? undefined : await takeOver(vmId, caFile);
     const audit = new Audit(file, (record) => control.tell(record));
     const resolver = new UpstreamResolver(resolvers);
     const gateway = new Gateway({
       socket: cable,
       hook,
       audit,
+      secrets,
       resolve: (name, type) => resolver.resolve(name, type),
       dial: (address, port) => connect({ host: address, port, allowHalfOpen: true }),
+      dialDatagrams: (address, port) => {
+        const socket = createSocket("udp4");
+        socket.connect(port, address);
+        return socket;
+      },
       resume: () => cable.resume(),
+      ...(taking !== undefined && { intercept: taking.intercept }),
     });
+    const published: PublishRequest[] = [];
+    try {
+      for (const each of publish) published.push(await gateway.published.open(each));
+    } catch (error) {
+      gateway.close();
+      throw error;
+    }
     running = { audit, policy, gateway };
     beginReading();
-    return { published: [] };
+    return { published, ...(taking !== undefined && { ca_certificate: taking.certificate }) };
   };
   control.serve(new Socket({ fd: gatewayDescriptors.maker }), { configure });
   if (isSocket(gatewayDescriptors.listener)) createServer((client) => control.serve(client)).listen({ fd: gatewayDescriptors.listener });
@@ -79,6 +100,14 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   await ended;
   running?.gateway.close();
   running?.audit.flush();
+}
+
+/** TLS, and all that belongs to it, is loaded for VMs with secrets alone. */
+async function takeOver(vmId: string, caFile: string | undefined): Promise<{ certificate: string; intercept: Intercept }> {
+  const [{ Authority }, { intercept }, { trustedCertificates }] = await Promise.all([import("./secrets/authority.js"), import("./secrets/interception.js"), import("./secrets/trusted.js")]);
+  const authority = new Authority(vmId);
+  const trusted = await trustedCertificates(caFile);
+  return { certificate: authority.certificate, intercept: (interception) => intercept({ contextFor: (name) => authority.contextFor(name), trusted }, interception) };
 }
 
 function isSocket(descriptor: number): boolean {

@@ -1,5 +1,5 @@
 /** The guest's UDP: each of its conversations is a connected socket of the host, which takes datagrams from that one peer alone. */
-import { createSocket, type Socket } from "node:dgram";
+import type { Socket } from "node:dgram";
 import { systemCode } from "../base/error.js";
 import { showAddress } from "./addresses.js";
 import type { Audit } from "./audit.js";
@@ -25,6 +25,7 @@ const sweepMs = 10_000;
 export interface UdpFlowsOptions {
   link: Link;
   audit: Audit;
+  dial(address: string, port: number): Socket;
   /** Asks the policy; names are those of the address. */
   decide(address: string, port: number): { decision: Decision; name: string | undefined };
 }
@@ -97,7 +98,7 @@ export class UdpFlows {
       const [oldest] = this.#flows;
       this.#close(oldest![0], oldest![1], "too many (maxFlows)");
     }
-    const socket = createSocket("udp4");
+    const socket = this.#options.dial(address, destinationPort);
     const flow: Flow = { socket, address, port: destinationPort, name, rule: decision.rule, usedAt: 0, waiting: 0, sent: 0, received: 0, answers: 0, quote: quoteOf(packet) };
     socket.on("message", (data) => {
       flow.usedAt = performance.now();
@@ -112,7 +113,6 @@ export class UdpFlows {
       if (!link.congested) sendUnreachable(link, code === "ECONNREFUSED" ? unreachable.port : unreachable.host, flow.quote);
       this.#close(key, flow, code);
     });
-    socket.connect(destinationPort, address);
     audit.write({ type: "connect", ...facts });
     audit.count("connectionsOpen");
     audit.count("connectionsTotal");

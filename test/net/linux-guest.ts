@@ -1,5 +1,6 @@
 /** Linux' own network stack as the guest of a gateway: see tap.c. */
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -8,7 +9,10 @@ import { join } from "node:path";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
 import { Gateway } from "../../src/net/gateway.js";
+import type { GatewaySecret } from "../../src/net/index.js";
 import type { PolicyHook } from "../../src/net/policy-hook.js";
+import type { Intercept } from "../../src/net/secrets/intercept.js";
+import { Secrets } from "../../src/net/secrets/secrets.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-tap-"));
 const program = join(directory, "tap");
@@ -24,6 +28,7 @@ export const whyNoLinuxGuest: string | undefined = (() => {
 })();
 
 export const allowAll: PolicyHook = {
+  checksHellos: false,
   name: () => ({ allowed: true, rule: "test" }),
   address: () => ({ allowed: true, rule: "test" }),
   connect: () => ({ allowed: true, rule: "test" }),
@@ -34,6 +39,8 @@ export interface LinuxGuestOptions {
   hook?: PolicyHook;
   mtu?: number;
   resolve?(name: string, type: number): Promise<Resolution>;
+  secrets?: GatewaySecret[];
+  intercept?: Intercept;
   /** Any address leads to the host's loopback, by default. */
   dial?(address: string, port: number): Socket;
 }
@@ -46,7 +53,7 @@ export class LinuxGuest {
   readonly child: ChildProcess;
 
   /** Runs `command` in it; it is over when that is. */
-  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial }: LinuxGuestOptions = {}) {
+  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept }: LinuxGuestOptions = {}) {
     this.child = spawn(program, ["-r", resolvConf, "-m", String(mtu), ...command], { stdio: ["ignore", "pipe", "pipe", "pipe"] });
     const cable = this.child.stdio[3] as Socket;
     this.gateway = new Gateway({
@@ -55,6 +62,13 @@ export class LinuxGuest {
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
       dial: dial ?? ((_address, port) => connect({ host: "127.0.0.1", port, allowHalfOpen: true })),
+      dialDatagrams: (_address, port) => {
+        const socket = createSocket("udp4");
+        socket.connect(port, "127.0.0.1");
+        return socket;
+      },
+      secrets: new Secrets(secrets),
+      ...(intercept !== undefined && { intercept }),
       resume: () => cable.resume(),
     });
     cable.on("error", () => cable.destroy());

@@ -154,6 +154,7 @@ int main(int argc, char **argv) {
     else return 2;
   }
   if (optind == argc) return 2;
+  fcntl(CABLE, F_SETFL, fcntl(CABLE, F_GETFL) & ~O_NONBLOCK); // its maker may have used it before
   enter_namespaces();
   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
   if (resolv != NULL && mount(resolv, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0) skip("/etc/resolv.conf");

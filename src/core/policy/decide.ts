@@ -37,6 +37,8 @@ export function policyHook(rules: Rules): PolicyHook {
   };
 
   return {
+    checksHellos: rules.mode !== "public" || rules.deny.length > 0,
+
     name,
 
     address: ({ name: asked, address, own }) => byAddress(address, own) ?? name({ name: asked, type: "A" }),

@@ -2,6 +2,7 @@
 import { isOwnAddress } from "../addresses.js";
 import type { Audit } from "../audit.js";
 import type { Decision, PolicyHook } from "../policy-hook.js";
+import type { Secrets } from "../secrets/secrets.js";
 import { RecordType, ResponseCode, encodeAnswer, encodeError, fitDatagram, parseQuestion, typeName, type Question } from "./message.js";
 import type { ResolvedNames } from "./names.js";
 import type { Resolution } from "./resolver.js";
@@ -13,6 +14,7 @@ export interface DnsServerOptions {
   hook(): PolicyHook;
   audit: Audit;
   names: ResolvedNames;
+  secrets: Secrets;
   resolve(name: string, type: number): Promise<Resolution>;
 }
 
@@ -44,6 +46,8 @@ export class DnsServer {
     const { audit } = this.#options;
     const type = typeName(question.type);
     audit.count("dnsQueries");
+    const mentioned = this.#options.secrets.mentionedIn(name);
+    if (mentioned !== undefined) return this.#refuse(question, { allowed: false, rule: "secret", reason: `the placeholder of secret ${mentioned} is in the name` });
     const decision = this.#options.hook().name({ name, type });
     if (!decision.allowed) return this.#refuse(question, decision);
     // There is no IPv6, and the parameters of HTTPS records would lead past the names: both are said to be absent at once.

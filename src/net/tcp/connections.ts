@@ -73,14 +73,15 @@ export class TcpConnections implements EndpointContext {
   }
 
   /** A connection from the gateway to a port of the guest; undefined if there are too many. */
-  connect(guestPort: number, events: EndpointEvents): Endpoint | undefined {
+  connect(guestPort: number, events: (endpoint: Endpoint) => EndpointEvents): Endpoint | undefined {
     if (!this.#hasRoom()) return undefined;
     const taken = this.#byAddress.get(link.gateway);
     for (let tries = firstPort; tries <= lastPort; tries++) {
       const localPort = this.#nextPort;
       this.#nextPort = localPort === lastPort ? firstPort : localPort + 1;
       if (taken?.has(guestPort * 65_536 + localPort)) continue;
-      const endpoint = this.#add({ local: link.gateway, localPort, guest: link.guest, guestPort }, events);
+      const endpoint = this.#add({ local: link.gateway, localPort, guest: link.guest, guestPort }, silent);
+      endpoint.events = this.#closing(endpoint, events(endpoint));
       endpoint.connect();
       return endpoint;
     }

@@ -306,7 +306,7 @@ export class Endpoint {
       this.#window = segment.window << this.#windowShift;
       this.#wl1 = segment.sequence;
       this.#wl2 = segment.acknowledgment;
-      if (this.#next === this.#una && this.#window > 0) this.#progress(); // it was probed for, more and more rarely
+      if (this.#queue.length > 0 && this.#next === this.#una && this.#window > 0) this.#progress(); // it was probed for, more and more rarely
     }
     if (this.#queue.length > 0 || this.#ending) this.#context.flushSoon(this);
     return true;
