@@ -1,10 +1,11 @@
 // Whatever frames and messages a guest sends: nothing is thrown, no more is held than may be, and nothing comes back but what was asked for.
 import { EventEmitter, once } from "node:events";
 import { createSocket } from "node:dgram";
-import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { createServer, type AddressInfo, type Socket } from "node:net";
 import { expect, test } from "vitest";
 import { link } from "../../src/net/addresses.js";
 import { Audit } from "../../src/net/audit.js";
+import { dialDirectly } from "../../src/net/dial.js";
 import { encodeAnswer, encodeName, fitDatagram, parseQuestion } from "../../src/net/dns/message.js";
 import { Gateway } from "../../src/net/gateway.js";
 import { Secrets } from "../../src/net/secrets/secrets.js";
@@ -79,7 +80,7 @@ function makeGateway(port: number) {
     audit,
     secrets: new Secrets([]),
     resolve: async () => ({ code: 0, addresses: ["203.0.113.5"], records: [{ type: 1, ttlSeconds: 1, data: Buffer.from([203, 0, 113, 5]) }] }),
-    dial: () => connect({ host: "127.0.0.1", port, allowHalfOpen: true }),
+    dial: () => dialDirectly("127.0.0.1", port),
     dialDatagrams: () => {
       const socket = createSocket("udp4");
       socket.connect(port, "127.0.0.1");
