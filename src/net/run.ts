@@ -90,7 +90,8 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     beginReading();
     return { published, ...(taking !== undefined && { ca_certificate: taking.certificate }) };
   };
-  control.serve(new Socket({ fd: gatewayDescriptors.maker }), { configure });
+  const maker = new Socket({ fd: gatewayDescriptors.maker });
+  control.serve(maker, { configure });
   if (isSocket(gatewayDescriptors.listener)) createServer((client) => control.serve(client)).listen({ fd: gatewayDescriptors.listener });
 
   // What the guest sends before there is a policy waits in the kernel.
@@ -98,11 +99,12 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   cable.pause();
   cable.on("error", () => cable.destroy());
   const ended = new Promise<void>((resolve) => cable.once("close", resolve));
-  await Promise.race([mayRead, ended]);
+  await Promise.race([mayRead, new Promise((resolve) => maker.once("close", resolve))]);
+  if (running === undefined) return; // nobody else could configure it
   cable.resume();
   await ended;
-  running?.gateway.close();
-  running?.audit.flush();
+  running.gateway.close();
+  running.audit.flush();
 }
 
 /** TLS, and all that belongs to it, is loaded for VMs with secrets alone. */
