@@ -27,12 +27,12 @@ export interface Rules {
 export function rulesOf({ mode, allowHosts, denyHosts, allowNets }: NetworkPolicy): Rules {
   if (mode !== "public" && mode !== "allow_list") throw new PyroError("INVALID_ARGUMENT", "A policy's mode is public or allow_list.");
   const hosts = (field: string, words: readonly string[]) =>
-    checkWords(field, words).map((word) => parseHostPattern(word) ?? wrong(field, word, "a name (example.org), all names below one (*.example.org) or an IPv4 address, and if wanted a port behind it (:443)"));
+    checkWords(field, words).map((word) => parseHostPattern(word) ?? wrong(field, word, "a name (example.org), all names below one (*.example.org) or an IPv4 address, and if wanted a port behind it (:443)", "Leave out what else a URL has: example.org:443."));
   return {
     mode,
     allow: hosts("allow_hosts", allowHosts),
     deny: hosts("deny_hosts", denyHosts),
-    nets: checkWords("allow_nets", allowNets).map((word) => parseNet(word) ?? wrong("allow_nets", word, "an IPv4 network (10.1.0.0/16) with nothing set behind its prefix, or an address")),
+    nets: checkWords("allow_nets", allowNets).map((word) => parseNet(word) ?? wrong("allow_nets", word, "an IPv4 network (10.1.0.0/16) with nothing set behind its prefix, or an address", "10.1.0.0/16 is all of 10.1.x.x; 10.1.2.3 is that address alone.")),
   };
 }
 
@@ -53,6 +53,6 @@ function checkWords(field: string, words: readonly string[]): readonly string[] 
   return words;
 }
 
-function wrong(field: string, word: string, allowed: string): never {
-  throw new PyroError("INVALID_ARGUMENT", `${field} has ${JSON.stringify(word.slice(0, policyLimits.entryChars))}; each is ${allowed}.`);
+function wrong(field: string, word: string, allowed: string, hint: string): never {
+  throw new PyroError("INVALID_ARGUMENT", `${field} has ${JSON.stringify(word.slice(0, policyLimits.entryChars))}; each is ${allowed}.`, { hint });
 }
