@@ -3,6 +3,7 @@ import type { Socket as DatagramSocket } from "node:dgram";
 import type { Socket } from "node:net";
 import { isOwnAddress, link as wire, showAddress } from "./addresses.js";
 import type { Audit } from "./audit.js";
+import type { Dial } from "./dial.js";
 import { answerDhcp, dhcpServerPort } from "./dhcp.js";
 import { ResolvedNames } from "./dns/names.js";
 import { DnsServer } from "./dns/server.js";
@@ -29,8 +30,7 @@ export interface GatewayOptions {
   hook: PolicyHook;
   audit: Audit;
   resolve(name: string, type: number): Promise<Resolution>;
-  /** Begins a connection from the host; both of its halves end separately. */
-  dial(address: string, port: number): Socket;
+  dial: Dial;
   /** Begins to connect a socket for datagrams. */
   dialDatagrams(address: string, port: number): DatagramSocket;
   secrets: Secrets;
@@ -170,13 +170,14 @@ export class Gateway {
     const quote = quoteOf(this.#packet);
     const facts = { rule: decision.rule, address, port: localPort, ...(name !== undefined && { name }) };
     const { audit, secrets, intercept } = this.#options;
-    const isJudged = this.#hook.checksHellos || !secrets.isEmpty;
+    const host = this.#options.dial(address, localPort, this.#names.of(address));
+    const isJudged = this.#hook.checksHellos || !secrets.isEmpty || host.proxy !== undefined;
     const relay = new Relay({
       endpoint,
-      socket: this.#options.dial(address, localPort),
+      host,
       audit,
       facts,
-      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, names: () => this.#names.of(address) }) }),
+      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, names: () => this.#names.of(address), ...(host.proxy && { proxy: host.proxy }) }) }),
       ...(intercept !== undefined && { intercept }),
       failed: (code) => {
         if (code === undefined || !unreachableCodes.has(code)) return false;
@@ -193,7 +194,7 @@ export class Gateway {
     const { remoteAddress: address, remotePort: port } = socket;
     const facts = { rule: "publish", guest_port: guestPort, ...(address !== undefined && { address }), ...(port !== undefined && { port }) };
     const endpoint = this.#tcp.connect(guestPort, (made) => {
-      const relay = new Relay({ endpoint: made, socket, audit: this.#options.audit, facts, failed: () => false, over: () => this.#relays.delete(made) });
+      const relay = new Relay({ endpoint: made, host: socket, audit: this.#options.audit, facts, failed: () => false, over: () => this.#relays.delete(made) });
       this.#relays.set(made, relay);
       return relay;
     });

@@ -3,6 +3,7 @@ import type { Audit, AuditRecord } from "./audit.js";
 import { isOwnAddress } from "./addresses.js";
 import type { RequestHead } from "./inspect/request-head.js";
 import type { Decision, PolicyHook } from "./policy-hook.js";
+import type { Proxy } from "./proxy.js";
 import type { PlaceholderWatcher, Secrets } from "./secrets/secrets.js";
 
 export interface JudgeOptions {
@@ -13,6 +14,8 @@ export interface JudgeOptions {
   port: number;
   /** The names that the guest has resolved to the address, as of now. */
   names(): readonly string[];
+  /** What is spoken to is a proxy for requests. */
+  proxy?: Proxy;
 }
 
 export class Judge {
@@ -26,6 +29,7 @@ export class Judge {
 
   /** TLS to a server of this name. */
   tls(name: string | undefined): "pass" | "take" | "refuse" {
+    if (!this.other()) return "refuse";
     const decision = this.#ask("tls", name);
     if (!decision.allowed) {
       this.#refuse("tls", name, decision);
@@ -33,6 +37,13 @@ export class Judge {
     }
     this.#watcher = undefined; // nothing can be seen in it
     return name !== undefined && this.#isSecretHost(name) ? "take" : "pass";
+  }
+
+  /** Something that is no HTTP. False if it can't go on. */
+  other(): boolean {
+    if (this.#options.proxy === undefined) return true;
+    this.#refuse("tcp", undefined, { allowed: false, rule: "proxy", reason: "the host's HTTP proxy takes nothing but HTTP on this port" });
+    return false;
   }
 
   /** The head of a request; `host` is the server's name if TLS has proved it. Secrets are put in. */
@@ -44,8 +55,10 @@ export class Judge {
       this.#refuse(via, name, decision);
       return { allowed: false, changed: false };
     }
-    const { secrets, audit, address, port } = this.#options;
-    if (secrets.isEmpty) return { allowed: true, changed: false };
+    const { secrets, audit, address, port, proxy } = this.#options;
+    const isForProxy = proxy !== undefined && host === undefined;
+    if (isForProxy) this.#addressWhole(head, proxy);
+    if (secrets.isEmpty) return { allowed: true, changed: isForProxy };
     const plainHost = head.hosts.length === 1 ? withoutPort(head.hosts[0]!) : undefined;
     const certainHost = host ?? (plainHost !== undefined && this.#isSecretHost(plainHost) ? plainHost : undefined);
     const { used, misplaced } = secrets.putIn(head, certainHost);
@@ -55,7 +68,15 @@ export class Judge {
     }
     this.#watcher = secrets.watcher(certainHost);
     for (const secret of used) audit.write({ type: "secret", protocol: via, secret, address, port, ...(certainHost !== undefined && { name: certainHost }) });
-    return { allowed: true, changed: used.length > 0 };
+    return { allowed: true, changed: isForProxy || used.length > 0 };
+  }
+
+  /** For a proxy, which has to know where a request is to go (RFC 9112, 3.2.2), and from whom it is. */
+  #addressWhole(head: RequestHead, { authorization }: Proxy): void {
+    const { address, port, names } = this.#options;
+    if (head.target.startsWith("/")) head.target = `http://${head.hosts[0] ?? `${names()[0] ?? address}:${port}`}${head.target}`;
+    head.headers = head.headers.filter(([name]) => name.toLowerCase() !== "proxy-authorization");
+    if (authorization !== undefined) head.headers.push(["Proxy-Authorization", authorization]);
   }
 
   /** Whether what passes has to be looked at to the end. */

@@ -1,7 +1,8 @@
 /** A connection of the guest's and the host's connection that stands for it: bytes, ends, resets and back-pressure, both ways. */
 import type { Socket } from "node:net";
-import { systemCode } from "../base/error.js";
+import { PyroError, systemCode } from "../base/error.js";
 import type { Audit, AuditRecord } from "./audit.js";
+import type { Dialed } from "./dial.js";
 import { GuestStream } from "./guest-stream.js";
 import { HostWriter } from "./host-writer.js";
 import { Inspection } from "./inspect/inspection.js";
@@ -11,8 +12,8 @@ import type { Endpoint, EndpointEvents } from "./tcp/endpoint.js";
 
 export interface RelayOptions {
   endpoint: Endpoint;
-  /** Being connected, or connected. */
-  socket: Socket;
+  /** Being connected; or a socket that is. */
+  host: Dialed | Socket;
   audit: Audit;
   /** What the audit says of it. */
   facts: Pick<AuditRecord, "name" | "rule" | "address" | "port" | "guest_port">;
@@ -48,7 +49,8 @@ export class Relay implements EndpointEvents {
   #reason: string | undefined;
 
   constructor(options: RelayOptions) {
-    const { endpoint, socket, audit } = options;
+    const { endpoint, host, audit } = options;
+    const socket = "opened" in host ? host.socket : host;
     this.#options = options;
     this.#endpoint = endpoint;
     this.#socket = socket;
@@ -60,10 +62,8 @@ export class Relay implements EndpointEvents {
     audit.count("connectionsTotal");
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
-    if (socket.connecting) socket.once("connect", () => this.#connect());
-    else this.#connected = true;
-    socket.on("data", (chunk: Buffer) => this.#fromHost(chunk));
-    socket.on("end", () => endpoint.end());
+    if ("opened" in host) host.opened((failure, said) => (failure === undefined ? this.#connect(said) : this.#hostFailed(failure)));
+    else this.#listen();
     socket.on("error", (error) => this.#hostFailed(error));
     socket.on("close", () => this.#closedByHost());
   }
@@ -119,7 +119,8 @@ export class Relay implements EndpointEvents {
   /** The host's side hears of it by a reset. */
   #breakOff(): void {
     this.#taken?.close();
-    if (this.#connected && this.#taken === undefined) this.#socket.resetAndDestroy();
+    // TLS, to a proxy, can't be reset.
+    if (this.#connected && this.#taken === undefined && !("encrypted" in this.#socket)) this.#socket.resetAndDestroy();
     else this.#socket.destroy();
   }
 
@@ -139,6 +140,7 @@ export class Relay implements EndpointEvents {
       },
       head: (head) => check(judge.head(head)),
       other: () => {
+        if (!judge.other()) return this.abort("refused");
         if (!judge.watches && this.#taken === undefined) this.#inspection = undefined;
       },
       malformed: (via, reason) => {
@@ -156,7 +158,8 @@ export class Relay implements EndpointEvents {
   }
 
   #takeOver(name: string, judge: Judge): void {
-    const { endpoint, socket, intercept } = this.#options;
+    const { endpoint, intercept } = this.#options;
+    const socket = this.#socket;
     if (intercept === undefined) return this.abort("refused");
     socket.removeAllListeners("data").removeAllListeners("end");
     const stream = new GuestStream(endpoint);
@@ -180,9 +183,17 @@ export class Relay implements EndpointEvents {
 
   // ---- the host's side
 
-  #connect(): void {
-    this.#connected = true;
+  #connect(said: Buffer): void {
     this.#endpoint.answer();
+    this.#listen();
+    if (said.length > 0) this.#fromHost(said);
+  }
+
+  #listen(): void {
+    this.#connected = true;
+    this.#socket.on("data", (chunk: Buffer) => this.#fromHost(chunk));
+    this.#socket.on("end", () => this.#endpoint.end());
+    this.#socket.resume();
   }
 
   #fromHost(chunk: Buffer): void {
@@ -198,7 +209,7 @@ export class Relay implements EndpointEvents {
 
   #hostFailed(error: Error): void {
     const code = systemCode(error);
-    this.#reason ??= code ?? error.message;
+    this.#reason ??= error instanceof PyroError ? error.message : (code ?? error.message);
     if (!this.#connected && this.#options.failed(code)) this.#endpoint.forget();
     else this.#endpoint.reset();
   }

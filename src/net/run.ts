@@ -1,15 +1,17 @@
 /** The gateway as a process: its descriptors, its control, its end. */
 import { createSocket } from "node:dgram";
 import { fstatSync } from "node:fs";
-import { Socket, connect, createServer } from "node:net";
+import { Socket, createServer, isIP } from "node:net";
 import { PyroError } from "../base/error.js";
 import { Audit } from "./audit.js";
 import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
+import { dialBy } from "./dial.js";
 import { UpstreamResolver } from "./dns/resolver.js";
 import { Gateway } from "./gateway.js";
 import type { PolicyHook } from "./policy-hook.js";
 import { gatewayDescriptors } from "./program.js";
+import { Proxies, type Proxy } from "./proxy.js";
 import type { Intercept } from "./secrets/intercept.js";
 import { Secrets, checkSecrets } from "./secrets/secrets.js";
 
@@ -55,9 +57,10 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   });
   const configure = async (params: Record<string, unknown>): Promise<GatewayConfigured> => {
     if (running !== undefined) throw new PyroError("INVALID_STATE", "The gateway is configured already.");
-    const { vm_id: vmId, policy, publish = [], audit_file: file, secrets: known = [], resolvers, ca_file: caFile } = params as unknown as GatewayConfiguration;
+    const { vm_id: vmId, policy, publish = [], audit_file: file, secrets: known = [], resolvers, proxy, ca_file: caFile } = params as unknown as GatewayConfiguration;
     const hook = makeHook(policy);
     const secrets = new Secrets(checkSecrets(known));
+    const proxies = new Proxies(proxy);
     const taking = secrets.isEmpty ? undefined : await takeOver(vmId, caFile);
     const audit = new Audit(file, (record) => control.tell(record));
     const resolver = new UpstreamResolver(resolvers);
@@ -67,7 +70,7 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       audit,
       secrets,
       resolve: (name, type) => resolver.resolve(name, type),
-      dial: (address, port) => connect({ host: address, port, allowHalfOpen: true }),
+      dial: dialBy(proxies, proxies.needTls ? await secureDial(caFile) : undefined),
       dialDatagrams: (address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, address);
@@ -87,7 +90,8 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     beginReading();
     return { published, ...(taking !== undefined && { ca_certificate: taking.certificate }) };
   };
-  control.serve(new Socket({ fd: gatewayDescriptors.maker }), { configure });
+  const maker = new Socket({ fd: gatewayDescriptors.maker });
+  control.serve(maker, { configure });
   if (isSocket(gatewayDescriptors.listener)) createServer((client) => control.serve(client)).listen({ fd: gatewayDescriptors.listener });
 
   // What the guest sends before there is a policy waits in the kernel.
@@ -95,19 +99,30 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   cable.pause();
   cable.on("error", () => cable.destroy());
   const ended = new Promise<void>((resolve) => cable.once("close", resolve));
-  await Promise.race([mayRead, ended]);
+  await Promise.race([mayRead, new Promise((resolve) => maker.once("close", resolve))]);
+  if (running === undefined) return; // nobody else could configure it
   cable.resume();
   await ended;
-  running?.gateway.close();
-  running?.audit.flush();
+  running.gateway.close();
+  running.audit.flush();
 }
 
 /** TLS, and all that belongs to it, is loaded for VMs with secrets alone. */
 async function takeOver(vmId: string, caFile: string | undefined): Promise<{ certificate: string; intercept: Intercept }> {
-  const [{ Authority }, { intercept }, { trustedCertificates }] = await Promise.all([import("./secrets/authority.js"), import("./secrets/interception.js"), import("./secrets/trusted.js")]);
+  const [{ Authority }, { intercept }, { trustedCertificates }] = await Promise.all([import("./secrets/authority.js"), import("./secrets/interception.js"), import("./trusted.js")]);
   const authority = new Authority(vmId);
   const trusted = await trustedCertificates(caFile);
   return { certificate: authority.certificate, intercept: (interception) => intercept({ contextFor: (name) => authority.contextFor(name), trusted }, interception) };
+}
+
+/** A proxy that wants TLS proves itself as any server does. */
+async function secureDial(caFile: string | undefined): Promise<(proxy: Proxy) => Socket> {
+  const [{ connect }, { trustedCertificates }] = await Promise.all([import("node:tls"), import("./trusted.js")]);
+  const ca = await trustedCertificates(caFile);
+  return ({ host, port }) => {
+    const options = { host, port, ca, allowHalfOpen: true, ...(isIP(host) === 0 && { servername: host }) };
+    return connect(options);
+  };
 }
 
 function isSocket(descriptor: number): boolean {

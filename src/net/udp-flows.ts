@@ -38,6 +38,8 @@ interface Flow {
   rule: string;
   usedAt: number;
   waiting: number;
+  /** What the guest has sent before the socket was connected; undefined once it is. */
+  early: Buffer[] | undefined;
   sent: number;
   received: number;
   answers: number;
@@ -68,7 +70,8 @@ export class UdpFlows {
     flow.sent += datagram.data.length;
     this.#options.audit.count("bytesSent", datagram.data.length);
     const data = Buffer.from(datagram.data);
-    whenConnected(flow.socket, () => flow.socket.send(data, () => flow.waiting--));
+    if (flow.early === undefined) flow.socket.send(data, () => flow.waiting--);
+    else flow.early.push(data);
   }
 
   /** Ends what a new policy no longer allows. */
@@ -99,7 +102,7 @@ export class UdpFlows {
       this.#close(oldest![0], oldest![1], "too many (maxFlows)");
     }
     const socket = this.#options.dial(address, destinationPort);
-    const flow: Flow = { socket, address, port: destinationPort, name, rule: decision.rule, usedAt: 0, waiting: 0, sent: 0, received: 0, answers: 0, quote: quoteOf(packet) };
+    const flow: Flow = { socket, address, port: destinationPort, name, rule: decision.rule, usedAt: 0, waiting: 0, early: [], sent: 0, received: 0, answers: 0, quote: quoteOf(packet) };
     socket.on("message", (data) => {
       flow.usedAt = performance.now();
       flow.answers++;
@@ -112,6 +115,10 @@ export class UdpFlows {
       const code = systemCode(error);
       if (!link.congested) sendUnreachable(link, code === "ECONNREFUSED" ? unreachable.port : unreachable.host, flow.quote);
       this.#close(key, flow, code);
+    });
+    socket.once("connect", () => {
+      for (const data of flow.early ?? []) socket.send(data, () => flow.waiting--);
+      flow.early = undefined;
     });
     audit.write({ type: "connect", ...facts });
     audit.count("connectionsOpen");
@@ -139,14 +146,5 @@ export class UdpFlows {
     const { audit } = this.#options;
     audit.count("connectionsOpen", -1);
     audit.write({ type: "close", protocol: "udp", address: flow.address, port: flow.port, rule: flow.rule, ...(flow.name !== undefined && { name: flow.name }), bytes_sent: flow.sent, bytes_received: flow.received, ...(reason !== undefined && { reason }) });
-  }
-}
-
-function whenConnected(socket: Socket, send: () => void): void {
-  try {
-    socket.remoteAddress();
-    send();
-  } catch {
-    socket.once("connect", send);
   }
 }

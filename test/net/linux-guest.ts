@@ -3,10 +3,11 @@ import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_pr
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
+import { dialDirectly, type Dial } from "../../src/net/dial.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
 import { Gateway } from "../../src/net/gateway.js";
 import type { GatewaySecret } from "../../src/net/index.js";
@@ -42,7 +43,7 @@ export interface LinuxGuestOptions {
   secrets?: GatewaySecret[];
   intercept?: Intercept;
   /** Any address leads to the host's loopback, by default. */
-  dial?(address: string, port: number): Socket;
+  dial?: Dial;
 }
 
 export class LinuxGuest {
@@ -61,7 +62,7 @@ export class LinuxGuest {
       hook,
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
-      dial: dial ?? ((_address, port) => connect({ host: "127.0.0.1", port, allowHalfOpen: true })),
+      dial: dial ?? ((_address, port) => dialDirectly("127.0.0.1", port)),
       dialDatagrams: (_address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, "127.0.0.1");

@@ -1,5 +1,6 @@
 /** What the gateway and those who run it say to each other; in the spelling of the wire, which is that of `--json`. */
 import type { AuditRecord } from "../audit.js";
+import type { ProxySettings } from "../proxy.js";
 
 export interface PublishRequest {
   protocol: "tcp" | "udp";
@@ -29,7 +30,7 @@ export interface GatewayConfiguration {
   secrets?: GatewaySecret[];
   /** `address` or `address:port`; else those of the host's resolv.conf. */
   resolvers?: string[];
-  proxy?: { http?: string; https?: string; no_proxy?: string };
+  proxy?: ProxySettings;
   /** Certificates (PEM) to trust besides the system's. */
   ca_file?: string;
 }

@@ -1,8 +1,8 @@
 /** Whom the gateway trusts in the guest's stead: as this host does, and the authorities of a company that the user names. */
 import { readFile } from "node:fs/promises";
 import { rootCertificates } from "node:tls";
-import { PyroError } from "../../base/error.js";
-import { settings } from "../../base/settings.js";
+import { PyroError } from "../base/error.js";
+import { settings } from "../base/settings.js";
 
 /** `file` is of certificates (PEM), besides the system's. Throws DENIED. */
 export async function trustedCertificates(file: string | undefined): Promise<string[]> {
