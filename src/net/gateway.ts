@@ -89,7 +89,9 @@ export class Gateway {
     for (const [endpoint, relay] of this.#relays) {
       const { local, localPort } = endpoint.address;
       if (local === wire.gateway) continue; // of a published port
-      if (!this.#decide("tcp", showAddress(local), localPort).decision.allowed) relay.abort("no longer allowed");
+      // One of which it is not known to whom it speaks can't go on under rules that are about that.
+      const isAllowed = this.#decide("tcp", showAddress(local), localPort).decision.allowed && (relay.isStillAllowed ?? !hook.checksHellos);
+      if (!isAllowed) relay.abort("no longer allowed");
     }
     this.#udp.review();
   }

@@ -18,9 +18,14 @@ export interface JudgeOptions {
   proxy?: Proxy;
 }
 
+/** Names that are kept of one connection; no honest client has more. */
+const maxSaid = 64;
+
 export class Judge {
   readonly #options: JudgeOptions;
   #watcher: PlaceholderWatcher | undefined;
+  /** What was said so far, for a policy that is changed meanwhile. */
+  readonly #said = new Map<string, { via: "tls" | "http"; name: string | undefined }>();
 
   constructor(options: JudgeOptions) {
     this.#options = options;
@@ -79,6 +84,11 @@ export class Judge {
     if (authorization !== undefined) head.headers.push(["Proxy-Authorization", authorization]);
   }
 
+  /** Whether the policy, as it is now, allows what was said so far. */
+  stillAllowed(): boolean {
+    return [...this.#said.values()].every(({ via, name }) => this.#ask(via, name).allowed);
+  }
+
   /** Whether what passes has to be looked at to the end. */
   get watches(): boolean {
     return this.#watcher !== undefined;
@@ -111,6 +121,7 @@ export class Judge {
   }
 
   #ask(via: "tls" | "http", name: string | undefined): Decision {
+    if (this.#said.size < maxSaid) this.#said.set(`${via} ${name}`, { via, name });
     const { hook, address, port, names } = this.#options;
     return hook().helloName({ via, name, address, port, names: names(), own: isOwnAddress(address) });
   }

@@ -109,6 +109,11 @@ export class Relay implements EndpointEvents {
     this.#checkOver();
   }
 
+  /** Whether what the guest has said is allowed as things are now; undefined if that was never looked at. */
+  get isStillAllowed(): boolean | undefined {
+    return this.#judge?.stillAllowed();
+  }
+
   /** Breaks it off on both sides. */
   abort(reason: string): void {
     this.#reason ??= reason;

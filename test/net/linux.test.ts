@@ -198,6 +198,28 @@ d, a = u.recvfrom(100); u.sendto(b"re:" + d, a)`]);
     expect((await guest.ended).stderr).toBe("");
   });
 
+  test("a new policy breaks off connections by what was said on them, and those on which nobody listened", async () => {
+    const port = await serve((socket) => void socket.once("data", () => socket.write("hello")));
+    const script = `
+import socket
+def open(said):
+  s = socket.create_connection(("${server}", ${port})); s.sendall(said); s.recv(5); return s
+all = [open(b"GET / HTTP/1.1\\r\\nHost: %s.example\\r\\n\\r\\n" % name) for name in (b"a", b"b")]
+print("ready", flush=True)
+for s in all:
+  s.settimeout(2)
+  try: s.recv(5)
+  except OSError as e: print(e.__class__.__name__)`;
+    const judged = new LinuxGuest(["python3", "-c", script], { hook: { ...allowAll, checksHellos: true } });
+    await once(judged.child.stdout!, "data");
+    judged.gateway.setHook({ ...allowAll, checksHellos: true, helloName: ({ name }) => ({ allowed: name === "b.example", rule: "test" }) });
+    expect((await judged.ended).stdout).toBe("ready\nConnectionResetError\nTimeoutError\n");
+    const unjudged = new LinuxGuest(["python3", "-c", script]);
+    await once(unjudged.child.stdout!, "data");
+    unjudged.gateway.setHook({ ...allowAll, checksHellos: true });
+    expect((await unjudged.ended).stdout).toBe("ready\nConnectionResetError\nConnectionResetError\n");
+  });
+
   test("a new policy breaks off what it no longer allows", async () => {
     const port = await serve((socket) => socket.write("hello"));
     const guest = new LinuxGuest(["python3", "-c", `

@@ -46,6 +46,8 @@ export class Peer implements EndpointContext {
   time = 0;
   /** What `consumed` is told at once; else the test does. */
   consumes = true;
+  /** What waits for an answer to go with is not waited for. */
+  acknowledges = true;
   readonly #own: number;
   readonly #theirs: number;
   readonly #frames = new Frames();
@@ -72,6 +74,7 @@ export class Peer implements EndpointContext {
   now = () => this.time;
   flushSoon = () => {};
   watch = () => {};
+  acknowledgeSoon = () => {};
   initialSequence = () => this.#theirs;
   shareBytes = () => this.share;
 
@@ -110,6 +113,7 @@ export class Peer implements EndpointContext {
   /** What the endpoint has sent since. */
   take(): Seen[] {
     this.endpoint.flush();
+    if (this.acknowledges) this.endpoint.acknowledge();
     return this.sink.take().map((frame) => {
       if (!this.#packet.read(frame, 14, frame.length) || !this.#segment.read(this.#packet)) throw new Error("the endpoint sent no segment");
       const { sequence, acknowledgment, flags, window, bytes, start, end } = this.#segment;

@@ -18,6 +18,11 @@ export const tcpLimits = {
 
 /** How exactly timers are kept. */
 const tickMs = 100;
+/**
+ * How long an acknowledgment waits for an answer to go with: long enough for a server near by, and so short that a client which waits for it
+ * (RFC 9293, 3.7.4) hardly does. Each packet that is saved is an interrupt in an emulated machine.
+ */
+const acknowledgeMs = 5;
 /** Ports of the gateway's own connections to the guest. */
 const firstPort = 32_768;
 const lastPort = 60_999;
@@ -40,6 +45,8 @@ export class TcpConnections implements EndpointContext {
   readonly #toFlush = new Set<Endpoint>();
   readonly #watched = new Set<Endpoint>();
   readonly #remembered = new Set<Endpoint>();
+  readonly #toAcknowledge = new Set<Endpoint>();
+  #acknowledger: NodeJS.Timeout | undefined;
   #timer: NodeJS.Timeout | undefined;
   #random = Buffer.alloc(0);
   #randomAt = 0;
@@ -104,6 +111,7 @@ export class TcpConnections implements EndpointContext {
 
   close(): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#acknowledger);
   }
 
   // ---- what endpoints ask for
@@ -115,6 +123,15 @@ export class TcpConnections implements EndpointContext {
   flushSoon(endpoint: Endpoint): void {
     this.#toFlush.add(endpoint);
     this.#flush();
+  }
+
+  acknowledgeSoon(endpoint: Endpoint): void {
+    this.#toAcknowledge.add(endpoint);
+    this.#acknowledger ??= setTimeout(() => {
+      this.#acknowledger = undefined;
+      for (const each of this.#toAcknowledge) each.acknowledge();
+      this.#toAcknowledge.clear();
+    }, acknowledgeMs);
   }
 
   watch(endpoint: Endpoint): void {
@@ -190,6 +207,7 @@ export class TcpConnections implements EndpointContext {
     if (byPorts?.size === 0) this.#byAddress.delete(local);
     this.#count--;
     this.#toFlush.delete(endpoint);
+    this.#toAcknowledge.delete(endpoint);
     this.#watched.delete(endpoint);
     this.#remembered.delete(endpoint);
   }

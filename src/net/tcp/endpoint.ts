@@ -17,6 +17,8 @@ export interface EndpointContext {
   now(): number;
   /** Calls `flush` soon, once for all that happens until then. */
   flushSoon(endpoint: Endpoint): void;
+  /** Calls `acknowledge` a little later: what is to be acknowledged may go with an answer by then. */
+  acknowledgeSoon(endpoint: Endpoint): void;
   /** Calls `expire` once `endpoint.deadline` has passed. */
   watch(endpoint: Endpoint): void;
   /** An initial sequence number (RFC 6528): one that nobody can guess. */
@@ -104,7 +106,9 @@ export class Endpoint {
   #scales = false;
   #finReceived = false;
   #closedFirst = false;
-  #ackDue = false;
+  #ackDue: "now" | "soon" | undefined;
+  /** Of what was received, the guest has been told up to here. */
+  #told = 0;
 
   constructor(context: EndpointContext, address: EndpointAddress, events: EndpointEvents) {
     this.#context = context;
@@ -170,10 +174,11 @@ export class Endpoint {
   /** Of what `data` gave, `count` bytes are out of the way. */
   consumed(count: number): void {
     this.#unread -= count;
+    const left = (this.#edge - this.#received) | 0;
     const opened = (this.#rightEdge() - this.#edge) | 0;
-    // Only a step that is worth a packet (RFC 9293, 3.8.6.2.2).
-    if (opened >= Math.min(this.#mss, this.#context.shareBytes() / 2) && this.#state === "open" && !this.#finReceived) {
-      this.#ackDue = true;
+    // Only where the guest may wait for it, and a step that is worth a packet (RFC 9293, 3.8.6.2.2).
+    if (left < 2 * this.#mss && opened >= Math.min(this.#mss, this.#context.shareBytes() / 2) && this.#state === "open" && !this.#finReceived) {
+      this.#ackDue = "now";
       this.#context.flushSoon(this);
     }
   }
@@ -214,7 +219,12 @@ export class Endpoint {
   flush(): void {
     if (this.#state !== "open") return;
     this.#pump();
-    if (this.#ackDue) this.#send(this.#next, Flag.ack);
+    if (this.#ackDue === "now") this.#send(this.#next, Flag.ack);
+  }
+
+  /** Tells the guest what has come, if nothing that was sent since has. */
+  acknowledge(): void {
+    if (this.#ackDue !== undefined && this.#state === "open") this.#send(this.#next, Flag.ack);
   }
 
   /** The deadline has passed. */
@@ -274,7 +284,7 @@ export class Endpoint {
 
   #takeSyn(syn: Segment): void {
     this.#received = (syn.sequence + 1) | 0;
-    this.#edge = this.#received;
+    this.#edge = this.#told = this.#received;
     this.#wl1 = syn.sequence;
     this.#wl2 = syn.acknowledgment;
     this.#mss = Math.min(syn.mssBytes, maxMssBytes);
@@ -344,10 +354,13 @@ export class Endpoint {
     if (this.#finReceived) return this.#ackNow();
     const start = segment.start + early;
     const taken = Math.min(segment.end - start, room);
-    this.#ackDue = true;
-    this.#context.flushSoon(this);
+    this.#received = (this.#received + taken) | 0;
+    // Two segments' worth is told at once, so that a stream flows; less may wait for an answer to go with (RFC 9293, 3.8.6.3).
+    if (taken === 0 || ((this.#received - this.#told) | 0) >= 2 * this.#mss) {
+      this.#ackDue = "now";
+      this.#context.flushSoon(this);
+    } else this.#acknowledgeSoon();
     if (taken > 0) {
-      this.#received = (this.#received + taken) | 0;
       this.#unread += taken;
       this.events.data(segment.bytes, start, start + taken);
       if ((this.#state as State) === "closed") return;
@@ -357,7 +370,14 @@ export class Endpoint {
     this.#edge = this.#received;
     this.#finReceived = true;
     this.#closedFirst = this.#finSent;
+    this.#acknowledgeSoon();
     this.events.ended();
+  }
+
+  #acknowledgeSoon(): void {
+    if (this.#ackDue !== undefined) return;
+    this.#ackDue = "soon";
+    this.#context.acknowledgeSoon(this);
   }
 
   #checkClosed(): void {
@@ -419,7 +439,8 @@ export class Endpoint {
 
   #send(sequence: number, flags: number, offset = 0, dataBytes = 0): void {
     sendSegment(this.#context.sink, this.#fields(sequence, flags, this.#offerWindow()), this.#queue, offset, dataBytes);
-    this.#ackDue = false;
+    this.#ackDue = undefined;
+    this.#told = this.#received;
   }
 
   #fields(sequence: number, flags: number, window: number): SegmentFields {
