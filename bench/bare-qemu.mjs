@@ -17,12 +17,12 @@ export function findTemplate(digest, memMib) {
   return fitting.sort((a, b) => b.createdAtMs - a.createdAtMs)[0].directory;
 }
 
-/** Goes on from a template. `port` is the guest's; `end` resolves when QEMU is gone. */
-export function forkBare(environment, template, { accelerator, memMib }) {
+/** Goes on from a template. `port` is the guest's; `end` resolves when QEMU is gone. `change` gets the words and gives those that are used. */
+export function forkBare(environment, template, { accelerator, memMib }, change = (words) => words) {
   const files = new Files();
   const stdio = new Descriptors();
   const disks = { root: files.open(environment.rootDisk), scratch: { base: files.open(scratchBase()), frozen: files.open(join(template, "scratch")), top: files.overlay() } };
-  const args = forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: files.open(join(template, "memory")), share: false });
+  const args = change(forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: files.open(join(template, "memory")), share: false }));
   const state = stdio.add(files.open(join(template, "device-state")).fd);
   const { child, ...machine } = start(args, stdio, files);
   const qmp = child.stdio[monitorFd];

@@ -41,7 +41,7 @@ test("the table of docs/pipe.md is the code's", () => {
 });
 
 test.each([
-  ["create_vm", [], "params is []; it is an object with arguments by their names.", "create_vm needs environment and takes vcpu_count, mem_mib, disk_mib, ttl_seconds, network, allow_host_compat."],
+  ["create_vm", [], "params is []; it is an object with arguments by their names.", "create_vm needs environment and takes vcpu_count, mem_mib, disk_mib, ttl_seconds, network, allow_host_compat, allow_hosts, deny_hosts, allow_nets, publish, secrets."],
   ["create_vm", {}, "environment is missing; it is a string of Unicode characters.", /^create_vm needs/],
   ["create_vm", { environment: "x", mem_mb: 5 }, 'create_vm has no argument "mem_mb".', /^Did you mean mem_mib\? create_vm needs/],
   ["create_vm", { environment: "x", memMib: 5 }, 'create_vm has no argument "memMib".', /^Did you mean mem_mib\?/],
@@ -50,6 +50,8 @@ test.each([
   ["create_vm", { environment: "x", mem_mib: "512" }, 'mem_mib is "512"; it is a whole number from 128 to 65536.', "Give such a mem_mib, or leave it out."],
   ["create_vm", { environment: "x", vcpu_count: null }, "vcpu_count is null; it is a whole number from 1 to 32.", /./],
   ["create_vm", { environment: "x", network: 1 }, "network is 1; it is true or false.", /./],
+  ["create_vm", { environment: "x", allow_hosts: "a.example" }, 'allow_hosts is "a.example"; it is an array of strings.', /./],
+  ["audit_vm", { vm_id: "x", last: -1 }, "last is -1; it is a whole number.", /./],
   ["run_in_vm", { environment: "x", command: ["a", 1] }, 'command is ["a",1]; it is a string for the guest\'s login shell, or an array of strings that is executed as it is.', /./],
   ["run_in_vm", { environment: "x", command: "a\ud800" }, /^command is /, /./],
   ["run_in_vm", { environment: "x", command: "a", env: { A: 1 } }, 'env is {"A":1}; it is an object whose names and values are strings.', /./],

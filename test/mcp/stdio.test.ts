@@ -60,7 +60,7 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
   expect(await wrong("vm_run", { environment: "debian:12", command: "true", mem_mib: 64 })).toEqual({
     code: "INVALID_ARGUMENT",
     message: "mem_mib is 64; it is a whole number from 128 to 65536.",
-    hint: "vm_run takes environment, command, vcpu_count, mem_mib, timeout_seconds, ttl_seconds, network, allow_host_compat, files, return_paths.",
+    hint: "vm_run takes environment, command, vcpu_count, mem_mib, timeout_seconds, ttl_seconds, network, allow_hosts, deny_hosts, allow_host_compat, files, return_paths.",
   });
   for (const path of ["/etc/passwd", "./image", "..", "../image:latest"]) {
     expect((await wrong("vm_run", { environment: path, command: "true" })).message).toBe(`environment is "${path}"; it is a name and no path of the host; what is there gets a name by \`pyro env pull NAME --source PATH\`.`);
@@ -69,11 +69,15 @@ test("wrong arguments: which, what was given, what is allowed, and what was mean
     'environment is missing; it is the name of an environment, as debian:12. command is ["true",7]; it is a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"].',
   );
   expect((await wrong("vm_run", { enviroment: "debian:12", environment: "debian:12", command: "true" })).message).toBe('There is no argument "enviroment". Did you mean environment?');
+  for (const host of ["10.0.0.1", "http://example.org", ""]) {
+    expect((await wrong("vm_run", { environment: "debian:12", command: "true", allow_hosts: [host] })).message).toBe(`allow_hosts.0 is "${host}"; it is an array of names, as example.org, *.example.org or example.org:443, and no addresses.`);
+  }
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", network: false, allow_hosts: ["example.org"] })).message).toBe("network is false, and something is asked of the network.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", timeout_seconds: "30" })).message).toBe('timeout_seconds is "30"; it is a whole number from 1 to 86400.');
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "a.txt": "x" } })).message).toBe('files has "a.txt"; each name in it is an absolute path in the guest.');
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", ttl_seconds: 1e99 })).message).toBe("ttl_seconds is 1e+99; it is a whole number from 1 to 604800.");
   expect((await wrong("vm_run", { environment: "debian:12", command: "true", files: { "/a": "x".repeat(4_194_305) } })).message).toBe("files has 4194305 bytes; at most 4194304 are possible.");
-  expect((await wrong("vm_run", { environment: "debian:12", command: "true", network: true })).code).toBe("UNSUPPORTED");
+  expect((await wrong("vm_run", { environment: "debian:12", command: "true", deny_hosts: ["example.org"] })).message).toBe("Nothing of the network is allowed.");
   expect(await wrong("vm_run", { environment: "debain:12", command: "true" })).toEqual({ code: "NOT_FOUND", message: 'There is no environment "debain:12".', hint: "Did you mean debian:12? Available are debian:12, debian:12-base, debian:12-build, and images: docker.io/library/NAME:TAG, ./DIRECTORY, ./ARCHIVE.tar." });
   expect(await wrong("vm_run", { environment: "debian:12", command: "" })).toEqual({ code: "INVALID_ARGUMENT", message: "The command is empty.", hint: 'Give a command: "git --version", or ["git", "--version"]' });
   expect((await wrong("vm_status", { vm_id: "vm-aaaaaaaa" })).hint).toBe("the resource pyro://vms shows those that are there.");

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Type,
 
 from ._connections import Connections
 from ._server import Server
-from ._types import Deleted, Environment, EnvironmentDetails, ExecResult, NetworkInfo, Pruned, Reaped, Vm
+from ._types import AuditRecord, Deleted, Environment, EnvironmentDetails, ExecResult, NetworkInfo, Pruned, Reaped, Vm
 
 #: A string is run by the guest's login shell; a sequence of strings is executed as it is.
 Command = Union[str, Sequence[str]]
@@ -31,6 +31,13 @@ _DEFAULTS: Dict[str, object] = {
     "env": None,
     "cwd": None,
     "user": None,
+    "allow_hosts": None,
+    "deny_hosts": None,
+    "allow_nets": None,
+    "publish": None,
+    "secrets": None,
+    "audit_file": None,
+    "last": None,
 }
 
 
@@ -85,8 +92,18 @@ class Pyro:
         network: bool = False,
         allow_host_compat: bool = False,
         disk_mib: Optional[int] = None,
+        allow_hosts: Optional[Sequence[str]] = None,
+        deny_hosts: Optional[Sequence[str]] = None,
+        allow_nets: Optional[Sequence[str]] = None,
+        publish: Optional[Sequence[str]] = None,
+        secrets: Optional[Sequence[str]] = None,
     ) -> Vm:
         """The record of a VM that outlives this process; nothing runs yet.
+
+        ``network`` is the public internet; ``allow_hosts`` (``example.org``, ``*.example.org:443``) is these hosts and nothing else,
+        ``deny_hosts`` are left out of either, ``allow_nets`` (``10.1.0.0/16``) are private networks that are allowed as well.
+        ``publish`` (``8080:80``) are the guest's ports on this host. ``secrets`` (``TOKEN@api.example.org``) are variables of this
+        process's environment, or files, of which the guest has placeholders only.
 
         Raises INVALID_ARGUMENT, NOT_FOUND for an environment that nobody knows.
         """
@@ -101,6 +118,11 @@ class Pyro:
                 network=network,
                 allow_host_compat=allow_host_compat,
                 disk_mib=disk_mib,
+                allow_hosts=_listed(allow_hosts),
+                deny_hosts=_listed(deny_hosts),
+                allow_nets=_listed(allow_nets),
+                publish=_listed(publish),
+                secrets=_listed(secrets),
             ),
         )
 
@@ -165,8 +187,31 @@ class Pyro:
         return cast(str, self._call("logs_vm", vm_id=vm_id))
 
     def network_info_vm(self, vm_id: str) -> NetworkInfo:
-        """What a VM may reach. Raises NOT_FOUND."""
+        """What a VM may reach, its ports on this host, and what it did with its network until now. Raises NOT_FOUND."""
         return cast("NetworkInfo", self._call("network_info_vm", vm_id=vm_id))
+
+    def set_network_vm(
+        self,
+        vm_id: str,
+        *,
+        network: Optional[bool] = None,
+        allow_hosts: Optional[Sequence[str]] = None,
+        deny_hosts: Optional[Sequence[str]] = None,
+        allow_nets: Optional[Sequence[str]] = None,
+    ) -> NetworkInfo:
+        """Another policy for a VM with a network, in place of the one that it has, also while it runs.
+
+        Connections that are not allowed any more are reset. ``network=False`` allows nothing.
+
+        Raises NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE for a VM without a network.
+        """
+        given = {"network": network, "allow_hosts": _listed(allow_hosts), "deny_hosts": _listed(deny_hosts), "allow_nets": _listed(allow_nets)}
+        params = {name: value for name, value in given.items() if value is not None}
+        return cast("NetworkInfo", self._connections.call("set_network_vm", {"vm_id": vm_id, **params}, None))
+
+    def audit_vm(self, vm_id: str, *, last: Optional[int] = None) -> List[AuditRecord]:
+        """What a VM asked of its network and what became of it, oldest first. Raises NOT_FOUND, INVALID_STATE."""
+        return cast("List[AuditRecord]", self._call("audit_vm", vm_id=vm_id, last=last))
 
     def reap_expired(self) -> Reaped:
         """Ends VMs whose time is over and clears away what a crash left."""
@@ -188,11 +233,18 @@ class Pyro:
         env: Optional[Mapping[str, str]] = None,
         cwd: Optional[str] = None,
         user: Optional[str] = None,
+        allow_hosts: Optional[Sequence[str]] = None,
+        deny_hosts: Optional[Sequence[str]] = None,
+        allow_nets: Optional[Sequence[str]] = None,
+        publish: Optional[Sequence[str]] = None,
+        secrets: Optional[Sequence[str]] = None,
+        audit_file: Optional[str] = None,
         progress: Progress = None,
     ) -> ExecResult:
         """Starts a VM, runs one command in it and ends it, whatever happens. Pulls the environment if it is not installed.
 
-        ``capture_bytes``, ``user`` and ``cwd`` are as in ``exec_vm``; 600 ``ttl_seconds`` become more where ``timeout_seconds``
+        ``capture_bytes``, ``user`` and ``cwd`` are as in ``exec_vm``, what is said of the network as in ``create_vm``; ``audit_file``
+        gets a line of JSON for each name, connection and refusal, and the result's ``refusals`` are what the network refused; 600 ``ttl_seconds`` become more where ``timeout_seconds``
         needs it.
 
         Raises INVALID_ARGUMENT, NOT_FOUND, BOOT_FAILED, HOST_MISSING, GUEST_LOST. A time-out of the command is a result.
@@ -215,6 +267,12 @@ class Pyro:
                 env=env,
                 cwd=cwd,
                 user=user,
+                allow_hosts=_listed(allow_hosts),
+                deny_hosts=_listed(deny_hosts),
+                allow_nets=_listed(allow_nets),
+                publish=_listed(publish),
+                secrets=_listed(secrets),
+                audit_file=audit_file,
             ),
         )
 
@@ -231,6 +289,11 @@ class Pyro:
     def _call(self, method: str, progress: Progress = None, **arguments: object) -> object:
         params = {name: value for name, value in arguments.items() if name not in _DEFAULTS or not _is(value, _DEFAULTS[name])}
         return self._connections.call(method, params, progress)
+
+
+def _listed(value: Optional[Sequence[str]]) -> Union[None, str, List[str]]:
+    """Any sequence is an array in JSON; a string alone is a mistake that pyro is to name."""
+    return value if value is None or isinstance(value, str) else list(value)
 
 
 def _is(value: object, default: object) -> bool:

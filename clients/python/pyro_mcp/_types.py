@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, TypedDict
+from typing import Dict, List, TypedDict
 
 
 class Vm(TypedDict, total=False):
@@ -27,8 +27,19 @@ class Vm(TypedDict, total=False):
     last_error: str
 
 
+class Refusal(TypedDict, total=False):
+    """``rule``, ``reason`` and ``protocol`` are always there."""
+
+    rule: str
+    reason: str
+    protocol: str
+    name: str
+    address: str
+    port: int
+
+
 class ExecResult(TypedDict, total=False):
-    """``signal`` is there if one ended the command; all else always."""
+    """``signal`` is there if one ended the command, ``refusals`` if the network refused something; all else always."""
 
     vm_id: str
     environment: str
@@ -52,6 +63,7 @@ class ExecResult(TypedDict, total=False):
     duration_ms: int
     #: until the VM was ready, milliseconds
     boot_ms: int
+    refusals: List[Refusal]
 
 
 class Environment(TypedDict, total=False):
@@ -110,9 +122,60 @@ class Reaped(TypedDict):
     reaped: List[str]
 
 
+class PublishedPort(TypedDict):
+    #: ``tcp`` or ``udp``
+    protocol: str
+    host_ip: str
+    host_port: int
+    guest_port: int
+
+
+class AuditRecord(TypedDict, total=False):
+    """``time``, ``type`` and ``protocol`` are always there."""
+
+    #: RFC 3339
+    time: str
+    #: ``dns``, ``connect``, ``close``, ``refused``, ``secret`` or ``publish``
+    type: str
+    protocol: str
+    name: str
+    address: str
+    port: int
+    query: str
+    #: which rule decided
+    rule: str
+    reason: str
+    bytes_sent: int
+    bytes_received: int
+    secret: str
+
+
+class NetworkCounters(TypedDict):
+    connections_open: int
+    connections_total: int
+    refused_total: int
+    dns_queries: int
+    bytes_sent: int
+    bytes_received: int
+
+
 class NetworkInfo(TypedDict, total=False):
-    """What a VM may reach. More keys are there for one that has a network."""
+    """What a VM may reach. The first three are always there, all others for one that has a network."""
 
     vm_id: str
     network_enabled: bool
+    #: ``none``, ``public`` or ``allow_list``
     policy: str
+    guest_ip: str
+    gateway_ip: str
+    dns: str
+    interface: str
+    allowed_hosts: List[str]
+    denied_hosts: List[str]
+    allowed_nets: List[str]
+    published_ports: List[PublishedPort]
+    secrets: List[Dict[str, str]]
+    #: of one that runs, as what follows
+    gateway_running: bool
+    counters: NetworkCounters
+    last_refusals: List[AuditRecord]

@@ -69,6 +69,14 @@ class Calls(WithStandIn):
             {"vm_id": "v", "command": ["a", "b"], "timeout_seconds": 5, "env": {"A": "b"}, "cwd": "/", "user": "u", "capture_bytes": 2048},
         )
 
+    def test_what_is_said_of_the_network(self):
+        self.assertEqual(self.pyro.create_vm("e", allow_hosts=("a.example",), publish=["0:80"])["params"], {"environment": "e", "allow_hosts": ["a.example"], "publish": ["0:80"]})
+        self.assertEqual(self.pyro.create_vm("e", allow_hosts="a.example")["params"], {"environment": "e", "allow_hosts": "a.example"})
+        self.assertEqual(self.pyro.set_network_vm("v", network=False), {"method": "set_network_vm", "params": {"vm_id": "v", "network": False}})
+        self.assertEqual(self.pyro.set_network_vm("v", allow_nets=["10.0.0.0/8"])["params"], {"vm_id": "v", "allow_nets": ["10.0.0.0/8"]})
+        self.assertEqual(self.pyro.audit_vm("v"), {"method": "audit_vm", "params": {"vm_id": "v"}})
+        self.assertEqual(self.pyro.audit_vm("v", last=3)["params"], {"vm_id": "v", "last": 3})
+
     def test_every_method_is_one_of_the_same_name(self):
         for name in ("list_environments", "prune_environments", "list_vms", "reap_expired"):
             self.assertEqual(getattr(self.pyro, name)(), {"method": name, "params": {}})

@@ -1,0 +1,93 @@
+// A company's proxy between the gateway and the world.
+import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
+import { connect, createServer, type AddressInfo, type Server } from "node:net";
+import { afterEach, describe, expect, test } from "vitest";
+import { dialBy } from "../../src/net/dial.js";
+import { Proxies } from "../../src/net/proxy.js";
+import { LinuxGuest, whyNoLinuxGuest } from "./linux-guest.js";
+
+const servers: Server[] = [];
+afterEach(() => {
+  for (const server of servers.splice(0)) server.close();
+});
+
+async function listening(server: Server): Promise<number> {
+  servers.push(server);
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
+
+test("which way a connection goes", () => {
+  const proxies = new Proxies({ http: "proxy:3128", https: "http://us%40er:p%3aw@proxy.example:8080/", no_proxy: "localhost, .corp.example,10.0.0.0/8 exact.example:443,192.0.2.7" });
+  const way = (address: string, port: number, ...names: string[]) => proxies.routeTo(address, port, names)?.by;
+  expect(way("203.0.113.5", 443, "www.example.org")).toBe("connect");
+  expect(way("203.0.113.5", 80, "www.example.org")).toBe("requests");
+  expect(way("203.0.113.5", 22, "www.example.org")).toBe(undefined);
+  expect(way("203.0.113.5", 443, "a.corp.example")).toBe(undefined);
+  expect(way("203.0.113.5", 443, "corp.example")).toBe(undefined);
+  expect(way("203.0.113.5", 443, "xcorp.example")).toBe("connect");
+  expect(way("203.0.113.5", 443, "exact.example")).toBe(undefined);
+  expect(way("203.0.113.5", 80, "exact.example")).toBe("requests");
+  expect(way("10.200.1.1", 443)).toBe(undefined);
+  expect(way("11.0.0.1", 443)).toBe("connect");
+  expect(way("192.0.2.7", 443)).toBe(undefined);
+  expect(proxies.routeTo("203.0.113.5", 443, [])?.proxy).toEqual({ host: "proxy.example", port: 8080, secure: false, authorization: `Basic ${Buffer.from("us@er:p:w").toString("base64")}` });
+  expect(new Proxies({ https: "http://proxy", no_proxy: "*" }).routeTo("203.0.113.5", 443, [])).toBe(undefined);
+  expect(new Proxies({ https: "https://proxy" }).needTls).toBe(true);
+  expect(() => new Proxies({ https: "socks5://proxy" })).toThrow("A proxy is a URL like http://proxy.example:3128.");
+  expect(() => new Proxies({ https: "http://" })).toThrow("A proxy is a URL like http://proxy.example:3128.");
+});
+
+describe.skipIf(whyNoLinuxGuest !== undefined)("through it", () => {
+  test("HTTPS by name, HTTP by whole addresses, and what it refuses is refused", async () => {
+    const origin = await listening(createServer((socket) => void socket.on("error", () => {}).end("welcome")));
+    const asked: string[] = [];
+    const proxy = createHttpServer((request, response) => {
+      asked.push(`${request.method} ${request.url} ${request.headers["proxy-authorization"]}`);
+      response.end("from the proxy");
+    });
+    proxy.on("connect", (request, socket) => {
+      asked.push(`CONNECT ${request.url} ${request.headers["proxy-authorization"]}`);
+      if (request.url!.startsWith("secret")) return void socket.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+      const through = connect(origin, "127.0.0.1", () => {
+        socket.write("HTTP/1.1 200 OK\r\n\r\n");
+        through.pipe(socket).pipe(through);
+      });
+    });
+    const port = await listening(proxy);
+    const url = `http://me:pw@127.0.0.1:${port}`;
+    const known: Record<string, string> = { "www.example.org": "203.0.113.5", "secret.example.org": "203.0.113.6" };
+    const guest = new LinuxGuest(["python3", "-c", `
+import socket, http.client
+s = socket.create_connection(("www.example.org", 443)); print(s.recv(100).decode())
+try: socket.create_connection(("secret.example.org", 443))
+except OSError as e: print(e.__class__.__name__)
+c = http.client.HTTPConnection("www.example.org"); c.request("GET", "/a?b", headers={"Proxy-Authorization": "mine"}); print(c.getresponse().read().decode())
+c.request("GET", "/c"); print(c.getresponse().read().decode())
+s = socket.create_connection(("www.example.org", 80)); s.sendall(b"SSH-2.0-x\\r\\n")
+try: print(s.recv(10))
+except OSError as e: print(e.__class__.__name__)`], {
+      dial: dialBy(new Proxies({ http: url, https: url })),
+      resolve: async (name) => {
+        const address = known[name];
+        return address === undefined ? { code: 3, records: [], addresses: [] } : { code: 0, addresses: [address], records: [{ type: 1, ttlSeconds: 5, data: Buffer.from(address.split(".").map(Number)) }] };
+      },
+    });
+    const { stdout, stderr } = await guest.ended;
+    expect(stderr).toBe("");
+    expect(stdout).toBe("welcome\nConnectionRefusedError\nfrom the proxy\nfrom the proxy\nConnectionResetError\n");
+    const credentials = `Basic ${Buffer.from("me:pw").toString("base64")}`;
+    expect(asked).toEqual([
+      `CONNECT www.example.org:443 ${credentials}`,
+      `CONNECT secret.example.org:443 ${credentials}`,
+      `GET http://www.example.org/a?b ${credentials}`,
+      `GET http://www.example.org/c ${credentials}`,
+    ]);
+    expect(guest.records.filter(({ type, reason }) => type === "close" && reason !== undefined && reason !== "the VM ended").map(({ name, reason }) => [name, reason])).toEqual([
+      ["secret.example.org", "the proxy answered 403"],
+      ["www.example.org", "refused"],
+    ]);
+  });
+});
