@@ -1,5 +1,5 @@
 /** An environment made by commands: they run in a VM over another one, and what they changed is kept under a new name. */
-import { PyroError } from "../base/error.js";
+import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { readRegular } from "../base/regular-file.js";
 import { checkBuildName, holdLayer, type Environment } from "../environments/index.js";
 import { checkCommand, type Command } from "./command.js";
@@ -59,7 +59,7 @@ export async function buildEnvironment(request: BuildRequest, options: BuildOpti
   const timeoutSeconds = checkLimit("timeoutSeconds", request.timeoutSeconds ?? defaultTimeoutSeconds);
   const diskMib = checkLimit("diskMib", request.diskMib);
   const sizes = { vcpuCount: checkLimit("vcpuCount", request.vcpuCount), memMib: checkLimit("memMib", request.memMib), diskMib };
-  const script = request.script === undefined ? undefined : await readRegular(request.script, maxScriptBytes);
+  const script = request.script === undefined ? undefined : await readScript(request.script);
   const command = commandFor(request, script);
   const { signal, onPhase } = options;
   const vm = await startVm({ environment: from, ...sizes, ttlSeconds: Math.min(timeoutSeconds + carryingSeconds, limits.ttlSeconds.max) }, { ...(signal && { signal }), ...(onPhase && { onPhase }) });
@@ -82,6 +82,12 @@ export async function buildEnvironment(request: BuildRequest, options: BuildOpti
   } finally {
     await layer.release();
   }
+}
+
+async function readScript(path: string): Promise<Buffer> {
+  return readRegular(path, maxScriptBytes).catch((error: unknown) => {
+    throw systemCode(error) === "ENOENT" ? new PyroError("NOT_FOUND", `There is no script ${path}.`, { cause: error }) : toPyroError(error);
+  });
 }
 
 /** More than that a disk can't hold but with holes in files, which a guest could make of any size. */

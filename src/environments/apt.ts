@@ -2,22 +2,20 @@
  * Debian's archive through apt, as any user and without touching the host's own apt: sources, lists and cache of our own in a
  * directory that is thrown away. apt checks the signature of the lists, and the packages against the lists.
  */
-import { access, readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findProgram, runChild, type RunOutput } from "../base/child.js";
 import { PyroError } from "../base/error.js";
 import { hostArchitecture } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import { aptError } from "./apt-error.js";
-import { systemKeyring } from "./debian/signature.js";
+import { checkKeyring, keyring } from "./debian/keyring.js";
 import { drain, runKept } from "./kept.js";
 import { makePrivate } from "./places.js";
 
-const debianKeyring = () => settings.debianKeyring() ?? systemKeyring;
-
-/** The lines of a sources.list for `suite` with its updates and security updates. */
-export function debianSources(suite: string): string[] {
-  const options = `[signed-by=${debianKeyring()}]`;
+/** The lines of a sources.list for `suite` with its updates and security updates; in guests the keys are where Debian has them. */
+export function debianSources(suite: string, keys: string = keyring()): string[] {
+  const options = `[signed-by=${keys}]`;
   return [
     `deb ${options} ${settings.debianMirror()} ${suite} main`,
     `deb ${options} ${settings.debianMirror()} ${suite}-updates main`,
@@ -34,9 +32,10 @@ export interface Archive {
   download(name: string, version: string): Promise<string>;
 }
 
-/** Fetches the lists of `suite` into `directory`, an empty one; without apt and Debian's keys over HTTP. Throws REGISTRY, DISK_FULL, HOST_MISSING. */
+/** Fetches the lists of `suite` into `directory`, an empty one; without apt over HTTP. Throws REGISTRY, DISK_FULL, HOST_MISSING. */
 export async function openArchive(suite: string, directory: string, signal: AbortSignal | undefined): Promise<Archive> {
   if (!(await hasApt())) return (await import("./debian/mirror.js")).openMirror(suite, directory, signal);
+  await checkKeyring();
   const configuration = await configure(suite, directory);
   await runApt("apt-get", ["update"], configuration, signal, "Debian's package lists could not be fetched");
   const archive: Archive = {
@@ -59,16 +58,8 @@ export async function openArchive(suite: string, directory: string, signal: Abor
   return archive;
 }
 
-/** An apt that can check Debian's signature: Ubuntu's has other keys, Fedora has none. */
 async function hasApt(): Promise<boolean> {
-  return Promise.all([findProgram("apt-get"), findProgram("apt-cache"), checkKeyring()]).then(() => true, () => false);
-}
-
-/** Throws HOST_MISSING when there are no keys to check the archive's signature with. */
-export async function checkKeyring(): Promise<void> {
-  await access(debianKeyring()).catch((cause: unknown) => {
-    throw new PyroError("HOST_MISSING", `Debian's archive keys are not there: no ${debianKeyring()}.`, { hint: "sudo apt-get install -y debian-archive-keyring", cause });
-  });
+  return Promise.all([findProgram("apt-get"), findProgram("apt-cache")]).then(() => true, () => false);
 }
 
 async function configure(suite: string, directory: string): Promise<string> {

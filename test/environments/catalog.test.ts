@@ -30,9 +30,9 @@ let count = 0;
 
 /** Programs of the images that stand in for the official ones; those of the real ones are in their Dockerfiles. */
 const images: Record<string, string[]> = {
-  "buildpack-deps:bookworm-scm": ["usr/bin/bash", "usr/bin/curl", "usr/bin/git"],
+  "buildpack-deps:bookworm-scm": ["usr/bin/bash", "usr/bin/curl", "usr/bin/git", "usr/bin/ps"],
   "debian:bookworm-slim": ["bin/bash", "usr/bin/ls"],
-  "buildpack-deps:bookworm": ["usr/bin/bash", "usr/bin/curl", "usr/bin/git", "usr/bin/gcc", "usr/bin/g++", "usr/bin/make"], // and no pkg-config
+  "buildpack-deps:bookworm": ["usr/bin/bash", "usr/bin/curl", "usr/bin/git", "usr/bin/gcc", "usr/bin/g++", "usr/bin/make", "usr/bin/patch", "usr/bin/ps", "usr/bin/unzip", "usr/bin/xz"], // and no pkg-config
 };
 
 beforeAll(async () => {
@@ -148,7 +148,7 @@ test("the user says what from", async () => {
   process.env["PYRO_CATALOG_FROM"] = "images";
   await expect(pullEnvironment("debian:12-build")).rejects.toMatchObject({ code: "NOT_FOUND", message: "docker.io/library/buildpack-deps:bookworm is not debian:12-build: it has no pkg-config." });
   expect(await pullEnvironment("debian:12-base", { source: "docker.io/library/debian:bookworm-slim" })).toMatchObject({ source: "docker.io/library/debian:bookworm-slim" });
-  await expect(pullEnvironment("debian:12", { source: "docker.io/library/debian:bookworm-slim" })).rejects.toMatchObject({ message: "docker.io/library/debian:bookworm-slim is not debian:12: it has no curl, git." });
+  await expect(pullEnvironment("debian:12", { source: "docker.io/library/debian:bookworm-slim" })).rejects.toMatchObject({ message: "docker.io/library/debian:bookworm-slim is not debian:12: it has no curl, git, ps." });
   expect((await pullEnvironment("debian:12-base", { source: "debian-archive" })).source).toMatch(/^debian:bookworm from/);
   process.env["PYRO_CATALOG_FROM"] = "hub";
   await expect(pullEnvironment("debian:12")).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
@@ -165,8 +165,8 @@ test("a mirror gets its own password, and never Docker Hub's", async () => {
 
 test("each of the catalog has an official image, and programs that tell it", () => {
   expect(catalog.map(({ name, images: official, programs }) => [name, official, programs])).toEqual([
-    ["debian:12", ["docker.io/library/buildpack-deps:bookworm-scm"], ["bash", "curl", "git"]],
+    ["debian:12", ["docker.io/library/buildpack-deps:bookworm-scm"], ["bash", "curl", "git", "ps"]],
     ["debian:12-base", ["docker.io/library/debian:bookworm-slim"], ["bash", "ls"]],
-    ["debian:12-build", ["docker.io/library/buildpack-deps:bookworm"], ["bash", "curl", "g++", "gcc", "git", "make", "pkg-config"]],
+    ["debian:12-build", ["docker.io/library/buildpack-deps:bookworm"], ["bash", "curl", "g++", "gcc", "git", "make", "patch", "pkg-config", "ps", "unzip", "xz"]],
   ]);
 });

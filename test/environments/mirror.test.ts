@@ -6,6 +6,7 @@ import { mkdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { findProgram, runChild } from "../../src/base/child.js";
+import { tarOfPackage } from "../../src/environments/debian/deb-file.js";
 import { readPackages } from "../../src/environments/debian/packages.js";
 import { parseRelease } from "../../src/environments/debian/release.js";
 import { compareVersions } from "../../src/environments/debian/version.js";
@@ -224,6 +225,21 @@ test("parsers of a mirror's files take anything", async () => {
     const text = Array.from({ length: 1 + random(6) }, () => valid[random(valid.length)]!).map((each) => (random(3) === 0 ? each.slice(random(each.length)) : each)).join("");
     const outcomes = await Promise.allSettled([(async () => parseRelease(text, "x", "x"))(), readPackages((async function* () { yield Buffer.from(text, "latin1"); })(), "linux-image-", "x")]);
     for (const outcome of outcomes) if (outcome.status === "rejected") expect((outcome.reason as { code: string }).code).toMatch(/^(REGISTRY|ENVIRONMENT_INVALID)$/);
+  }
+});
+
+test("packages that are none", async () => {
+  const random = seeded(17);
+  const file = join(temporary.path(), "damaged.deb");
+  const outcome = (data: Buffer) => writeFile(file, data).then(() => tarOfPackage(file, undefined)).then(({ args }) => args.length, (error: { code: string }) => error.code);
+  expect(await outcome(deb)).toBe(4);
+  for (const [from, to, code] of [["!<arch>", "!<arcx>", "ENVIRONMENT_INVALID"], ["data.tar.xz ", "data.tar.zst", "UNSUPPORTED"], ["data.tar.xz", "date.tar.xz", "ENVIRONMENT_INVALID"]] as const) expect(await outcome(Buffer.from(deb.toString("latin1").replace(from, to), "latin1")), from).toBe(code);
+  expect(await outcome(deb.subarray(0, -1))).toBe("ENVIRONMENT_INVALID");
+  const head = deb.subarray(0, 400);
+  for (let round = 0; round < 300; round++) {
+    const data = Buffer.from(random(3) === 0 ? head : deb.subarray(0, 100 + random(deb.length)));
+    for (let count = random(4); count > 0; count--) data[random(Math.min(data.length, 400))] = random(2) === 0 ? 0x30 + random(10) : random(256);
+    expect([3, 4, "ENVIRONMENT_INVALID", "UNSUPPORTED"]).toContain(await outcome(data));
   }
 });
 

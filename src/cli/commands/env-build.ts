@@ -77,7 +77,7 @@ async function build(name: string, flags: BuildFlags, { output, interrupts, gues
   }
   if (result !== undefined && ownLines) output.line(summaryLine("build", result));
   if (environment === undefined) {
-    output.line(`[build] phase=failed environment=${name} message="the command failed, so nothing is kept"`);
+    if (ownLines) output.line(`[build] phase=failed environment=${name} message="the command failed, so nothing is kept"`);
   } else if (ownLines) {
     output.line(`[build] phase=done environment=${name}`);
     output.line(formatTable([["name", environment.name], ["digest", environment.digest ?? "-"], ["size", formatBytes(environment.sizeBytes ?? 0)]]).trimEnd());

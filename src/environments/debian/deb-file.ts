@@ -34,7 +34,7 @@ async function findData(deb: string): Promise<{ offset: number; sizeBytes: numbe
       if (length === undefined || header.slice(58) !== "`\n") throw fail("a header in it is none");
       const [name, sizeBytes] = [header.slice(0, 16).trim().replace(/\/$/, ""), Number(length)];
       if (at + headerBytes + sizeBytes > size) throw fail("it is cut short");
-      if (name === "data.tar.xz") return { offset: at + headerBytes, sizeBytes };
+      if (name === "data.tar.xz" && sizeBytes > 0) return { offset: at + headerBytes, sizeBytes };
       if (name.startsWith("data.tar")) throw new PyroError("UNSUPPORTED", `${deb} is compressed as ${name}.`, { hint: "Install dpkg, which unpacks it." });
       at += headerBytes + sizeBytes + (sizeBytes & 1);
     }

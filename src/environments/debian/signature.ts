@@ -1,24 +1,18 @@
 /** Whether Debian signed it: an InRelease file (a cleartext signature, RFC 4880, 7) by gpgv, or by the package openpgp where there is no gpgv. */
-import { access, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { findProgram, runChild } from "../../base/child.js";
 import { PyroError } from "../../base/error.js";
 import { harmlessLine } from "../../base/harmless.js";
-import { packageRoot } from "../../base/paths.js";
-import { settings } from "../../base/settings.js";
-
-/** Debian's, as its package debian-archive-keyring has it on Debian. */
-export const systemKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/** For all other hosts: the keys of Debian 12 (docs/dependencies.md). */
-const ownKeyring = join(packageRoot, "keys/debian-12.gpg");
+import { checkKeyring, keyring } from "./keyring.js";
 
 /** The text that was signed. Throws REGISTRY for what no key of the keyring has signed, HOST_MISSING where nothing can check it. `shown` is where it came from. */
 export async function signedText(data: Buffer, shown: string, directory: string, signal: AbortSignal | undefined): Promise<string> {
   const text = data.toString("latin1");
   if (!isOneMessage(text)) throw refused(shown, "it is no signed file");
-  const keyring = settings.debianKeyring() ?? (await access(systemKeyring).then(() => systemKeyring, () => ownKeyring));
+  await checkKeyring();
   const gpgv = await findProgram("gpgv").catch(() => undefined);
-  return gpgv === undefined ? byLibrary(data, keyring, shown) : byGpgv(gpgv, data, keyring, shown, directory, signal);
+  return gpgv === undefined ? byLibrary(data, keyring(), shown) : byGpgv(gpgv, data, keyring(), shown, directory, signal);
 }
 
 /** One message, and nothing before and behind it: who checks several may check one and read another. */
@@ -28,11 +22,11 @@ function isOneMessage(text: string): boolean {
   return text.startsWith(`${begin}\n`) && text.trimEnd().endsWith(`\n${end}`) && [begin, signature, end].every((each) => count(each) === 1);
 }
 
-async function byGpgv(gpgv: string, data: Buffer, keyring: string, shown: string, directory: string, signal: AbortSignal | undefined): Promise<string> {
+async function byGpgv(gpgv: string, data: Buffer, keys: string, shown: string, directory: string, signal: AbortSignal | undefined): Promise<string> {
   const [signed, text] = [join(directory, "signed"), join(directory, "text")];
   await writeFile(signed, data, { flag: "w", mode: 0o600 });
   await rm(text, { force: true }); // gpgv makes it, or there is none
-  const args = ["--status-fd", "1", "--keyring", resolve(keyring), "--output", text, signed];
+  const args = ["--status-fd", "1", "--keyring", resolve(keys), "--output", text, signed];
   const { stdout, stderr } = await runChild(gpgv, args, { env: { GNUPGHOME: directory }, timeoutMs: 60_000, ...(signal && { signal }) });
   const status = stdout.toString("latin1").split("\n").map((line) => /^\[GNUPG:\] ([A-Z_]+)/.exec(line)?.[1]);
   const count = (word: string) => status.filter((each) => each === word).length;
@@ -45,11 +39,11 @@ async function byGpgv(gpgv: string, data: Buffer, keyring: string, shown: string
 }
 
 /** Loaded only here, and not brought along: nearly every host has gpgv. */
-async function byLibrary(data: Buffer, keyring: string, shown: string): Promise<string> {
+async function byLibrary(data: Buffer, keys: string, shown: string): Promise<string> {
   const openpgp = await import("openpgp").catch((cause: unknown) => {
     throw new PyroError("HOST_MISSING", "gpgv, which checks Debian's signatures, is not installed.", { hint: "Install GnuPG (its package is gpgv, gnupg or gnupg2), or beside pyro the npm package openpgp.", cause });
   });
-  const verificationKeys = await openpgp.readKeys({ binaryKeys: await readFile(keyring) });
+  const verificationKeys = await openpgp.readKeys({ binaryKeys: await readFile(keys) });
   const message = await openpgp.readCleartextMessage({ cleartextMessage: data.toString("utf8") }).catch((cause: unknown) => {
     throw refused(shown, "it is no signed file", cause);
   });

@@ -38,7 +38,7 @@ export async function writeLayer(tar: AsyncIterable<Uint8Array>, path: string, {
         for await (const chunk of tar) {
           checkSignal(signal);
           tarBytes += chunk.length;
-          if (tarBytes > maxBytes) throw new PyroError("ENVIRONMENT_INVALID", `The layer has more than ${maxBytes} bytes (maxNewLayerBytes).`, { hint: "Holes in files count as zeros." });
+          if (tarBytes > maxBytes) throw new PyroError("ENVIRONMENT_INVALID", `The layer has more than ${maxBytes} bytes (maxNewLayerBytes).`, { hint: "Holes in files count as zeros. A larger disk (--disk-mib) allows more." });
           diffId.update(chunk);
           onBytes?.(tarBytes);
           yield chunk;

@@ -7,8 +7,9 @@ import { harmlessLine } from "../../base/harmless.js";
 import { hostArchitecture } from "../../base/paths.js";
 import { settings } from "../../base/settings.js";
 import { aptError, withoutPassword } from "../apt-error.js";
-import { aptProxies, checkKeyring, debianSources } from "../apt.js";
+import { aptProxies, debianSources } from "../apt.js";
 import type { CatalogEntry } from "../catalog.js";
+import { checkKeyring, debiansKeyring } from "../debian/keyring.js";
 import { maxStatusBytes, parseDpkgStatus, type InstalledPackage } from "../dpkg-status.js";
 import { writeErofs } from "../erofs.js";
 import { readWhole, runKept } from "../kept.js";
@@ -146,7 +147,7 @@ async function* adapted(entries: AsyncIterable<TarEntry>, { suite }: CatalogEntr
       onStatus(content.toString("utf8"));
       yield { ...entry, content: () => once(content) };
     } else if (path === "etc/apt/sources.list" && entry.sparse === undefined) {
-      const content = Buffer.from(withoutPassword(`${debianSources(suite).join("\n")}\n`));
+      const content = Buffer.from(withoutPassword(`${debianSources(suite, debiansKeyring).join("\n")}\n`));
       yield { ...entry, size: content.length, content: () => once(content) };
     } else {
       yield entry;
