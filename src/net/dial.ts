@@ -11,8 +11,11 @@ export interface Dialed {
   proxy?: Proxy;
 }
 
-/** Both halves of the connection end separately. `names` are those of the address, the latest first. */
-export type Dial = (address: string, port: number, names: readonly string[]) => Dialed;
+/**
+ * Both halves of the connection end separately. `names` are those of the address, the latest first. `standIn` is for an address at which nobody is, as
+ * only a proxy knows its name: undefined if there is no proxy for the port.
+ */
+export type Dial = (address: string, port: number, names: readonly string[], standIn: boolean) => Dialed | undefined;
 
 export function dialDirectly(address: string, port: number): Dialed {
   const socket = connect({ host: address, port, allowHalfOpen: true });
@@ -21,9 +24,9 @@ export function dialDirectly(address: string, port: number): Dialed {
 
 /** `secure` opens TLS to a proxy; it is there if one of them needs it. */
 export function dialBy(proxies: Proxies, secure?: (proxy: Proxy) => Socket): Dial {
-  return (address, port, names) => {
+  return (address, port, names, standIn) => {
     const route = proxies.routeTo(address, port, names);
-    if (route === undefined) return dialDirectly(address, port);
+    if (route === undefined) return standIn ? undefined : dialDirectly(address, port);
     const { proxy } = route;
     const socket = proxy.secure && secure !== undefined ? secure(proxy) : connect({ host: proxy.host, port: proxy.port, allowHalfOpen: true });
     const event = proxy.secure ? "secureConnect" : "connect";

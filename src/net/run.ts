@@ -7,7 +7,9 @@ import { Audit } from "./audit.js";
 import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
 import { dialBy } from "./dial.js";
-import { UpstreamResolver } from "./dns/resolver.js";
+import { RecordType, ResponseCode } from "./dns/message.js";
+import { UpstreamResolver, resolvedTo } from "./dns/resolver.js";
+import { StandIns } from "./dns/stand-ins.js";
 import { Gateway } from "./gateway.js";
 import type { PolicyHook } from "./policy-hook.js";
 import { gatewayDescriptors } from "./program.js";
@@ -15,6 +17,7 @@ import { Proxies, type Proxy } from "./proxy.js";
 import type { Intercept } from "./secrets/intercept.js";
 import { Secrets, checkSecrets } from "./secrets/secrets.js";
 
+const standInTtlSeconds = 60;
 /** What is read of the cable at once. */
 const readBytes = 262_144;
 
@@ -63,13 +66,19 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     const proxies = new Proxies(proxy);
     const taking = secrets.isEmpty ? undefined : await takeOver(vmId, caFile);
     const audit = new Audit(file, (record) => control.tell(record));
+    const standIns = new StandIns();
     const resolver = new UpstreamResolver(resolvers);
     const gateway = new Gateway({
       socket: cable,
       hook,
       audit,
       secrets,
-      resolve: (name, type) => resolver.resolve(name, type),
+      resolve: async (name, type) => {
+        const resolution = await resolver.resolve(name, type);
+        if (type !== RecordType.A || resolution.code === ResponseCode.ok || !proxies.isFor(name)) return resolution;
+        return { ...resolvedTo(standIns.addressFor(name), standInTtlSeconds), isStandIn: true };
+      },
+      isStandIn: (address) => standIns.has(address),
       dial: dialBy(proxies, proxies.needTls ? await secureDial(caFile) : undefined),
       dialDatagrams: (address, port) => {
         const socket = createSocket("udp4");

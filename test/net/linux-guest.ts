@@ -44,6 +44,7 @@ export interface LinuxGuestOptions {
   intercept?: Intercept;
   /** Any address leads to the host's loopback, by default. */
   dial?: Dial;
+  isStandIn?(address: string): boolean;
 }
 
 export class LinuxGuest {
@@ -54,7 +55,7 @@ export class LinuxGuest {
   readonly child: ChildProcess;
 
   /** Runs `command` in it; it is over when that is. */
-  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept }: LinuxGuestOptions = {}) {
+  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept, isStandIn }: LinuxGuestOptions = {}) {
     this.child = spawn(program, ["-r", resolvConf, "-m", String(mtu), ...command], { stdio: ["ignore", "pipe", "pipe", "pipe"] });
     const cable = this.child.stdio[3] as Socket;
     this.gateway = new Gateway({
@@ -69,6 +70,7 @@ export class LinuxGuest {
         return socket;
       },
       secrets: new Secrets(secrets),
+      ...(isStandIn !== undefined && { isStandIn }),
       ...(intercept !== undefined && { intercept }),
       resume: () => cable.resume(),
     });
