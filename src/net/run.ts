@@ -79,7 +79,7 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
         return { ...resolvedTo(standIns.addressFor(name), standInTtlSeconds), isStandIn: true };
       },
       isStandIn: (address) => standIns.has(address),
-      dial: dialBy(proxies, proxies.needTls ? await secureDial(caFile) : undefined),
+      dial: dialBy(proxies, { plainly: !secrets.isEmpty, ...(proxies.needTls && { secure: await secureDial(caFile) }) }),
       dialDatagrams: (address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, address);

@@ -7,11 +7,12 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
-import { dialDirectly, type Dial } from "../../src/net/dial.js";
+import { dialBy, type Dial } from "../../src/net/dial.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
 import { Gateway } from "../../src/net/gateway.js";
 import type { GatewaySecret } from "../../src/net/index.js";
 import type { PolicyHook } from "../../src/net/policy-hook.js";
+import { Proxies } from "../../src/net/proxy.js";
 import type { Intercept } from "../../src/net/secrets/intercept.js";
 import { Secrets } from "../../src/net/secrets/secrets.js";
 
@@ -35,6 +36,11 @@ export const allowAll: PolicyHook = {
   connect: () => ({ allowed: true, rule: "test" }),
   helloName: () => ({ allowed: true, rule: "test" }),
 };
+
+function toLoopback(plainly: boolean): Dial {
+  const dial = dialBy(new Proxies(), { plainly });
+  return (_address, port, names) => dial("127.0.0.1", port, names, false);
+}
 
 export interface LinuxGuestOptions {
   hook?: PolicyHook;
@@ -63,7 +69,7 @@ export class LinuxGuest {
       hook,
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
-      dial: dial ?? ((_address, port) => dialDirectly("127.0.0.1", port)),
+      dial: dial ?? toLoopback(secrets.length > 0),
       dialDatagrams: (_address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, "127.0.0.1");
