@@ -7,6 +7,7 @@ import { Audit } from "./audit.js";
 import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
 import { dialBy } from "./dial.js";
+import { HostsFile } from "./dns/hosts.js";
 import { RecordType, ResponseCode } from "./dns/message.js";
 import { UpstreamResolver, resolvedTo } from "./dns/resolver.js";
 import { StandIns } from "./dns/stand-ins.js";
@@ -17,7 +18,8 @@ import { Proxies, type Proxy } from "./proxy.js";
 import type { Intercept } from "./secrets/intercept.js";
 import { Secrets, checkSecrets } from "./secrets/secrets.js";
 
-const standInTtlSeconds = 60;
+/** Of answers that no resolver gave. */
+const localTtlSeconds = 60;
 /** What is read of the cable at once. */
 const readBytes = 262_144;
 
@@ -66,6 +68,7 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     const proxies = new Proxies(proxy);
     const taking = secrets.isEmpty ? undefined : await takeOver(vmId, caFile);
     const audit = new Audit(file, (record) => control.tell(record));
+    const hosts = new HostsFile();
     const standIns = new StandIns();
     const resolver = new UpstreamResolver(resolvers);
     const gateway = new Gateway({
@@ -74,9 +77,11 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
       audit,
       secrets,
       resolve: async (name, type) => {
+        const local = type === RecordType.A ? hosts.addressesOf(name) : undefined;
+        if (local !== undefined) return resolvedTo(local, localTtlSeconds);
         const resolution = await resolver.resolve(name, type);
         if (type !== RecordType.A || resolution.code === ResponseCode.ok || !proxies.isFor(name)) return resolution;
-        return { ...resolvedTo(standIns.addressFor(name), standInTtlSeconds), isStandIn: true };
+        return { ...resolvedTo([standIns.addressFor(name)], localTtlSeconds), isStandIn: true };
       },
       isStandIn: (address) => standIns.has(address),
       dial: dialBy(proxies, { plainly: !secrets.isEmpty, ...(proxies.needTls && { secure: await secureDial(caFile) }) }),

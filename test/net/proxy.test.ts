@@ -92,7 +92,7 @@ except OSError as e: print(e.__class__.__name__)`], {
       dial: dialBy(new Proxies({ http: url, https: url })),
       resolve: async (name) => {
         const address = known[name];
-        if (name === "far.example.net") return { ...resolvedTo(standIns.addressFor(name), 5), isStandIn: true };
+        if (name === "far.example.net") return { ...resolvedTo([standIns.addressFor(name)], 5), isStandIn: true };
         return address === undefined ? { code: 3, records: [], addresses: [] } : { code: 0, addresses: [address], records: [{ type: 1, ttlSeconds: 5, data: Buffer.from(address.split(".").map(Number)) }] };
       },
     });

@@ -12,9 +12,9 @@ export interface Resolution {
   isStandIn?: boolean;
 }
 
-/** The answer with one address. */
-export function resolvedTo(address: string, ttlSeconds: number): Resolution {
-  return ofAddresses([{ address, ttl: ttlSeconds }]);
+/** The answer with these addresses. */
+export function resolvedTo(addresses: readonly string[], ttlSeconds: number): Resolution {
+  return ofAddresses(addresses.map((address) => ({ address, ttl: ttlSeconds })));
 }
 
 /** The guest asks again soon, so that a name which moves is seen to move. */
