@@ -32,7 +32,7 @@ export function policyHook(rules: Rules): PolicyHook {
     // A network that merely reaches over a special range, as 0.0.0.0/0 does, does not name it.
     const net = rules.nets.find((each) => contains(each, address) && (own ? each.prefix === 32 : special === undefined || isWithin(each, special)));
     if (net !== undefined) return allowed(`allow-net ${net.text}`);
-    if (own) return refused("host-address", `${text} is this host's own address, and only --allow-net ${text} would allow it`);
+    if (own && special?.name !== "loopback") return refused("host-address", `${text} is this host's own address, and only --allow-net ${text} would allow it`);
     if (special !== undefined) return refused(`${special.name} ${special.text}`, `${text} is a ${special.name} address (${special.text}), and no --allow-net names it`);
     return undefined;
   };

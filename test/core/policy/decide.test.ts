@@ -106,6 +106,8 @@ test("the host's own addresses are opened one by one", () => {
   expect(connect(hook(["192.168.1.7:80"]), "192.168.1.7:80", [], own)).toBe("yes: allow-host 192.168.1.7:80");
   expect(connect(hook(["192.168.1.7:80"]), "192.168.1.7:81", [], own)).toBe("no: host-address");
   expect(connect(hook(["192.168.1.7:80"]), "192.168.1.7:81")).toBe("no: private 192.168.0.0/16");
+  expect(connect(open, "127.0.0.1:80", [], own)).toBe("no: loopback 127.0.0.0/8");
+  expect(connect(hook([], { allow_nets: ["127.0.0.0/8"] }), "127.0.0.1:80", [], own)).toBe("no: loopback 127.0.0.0/8");
 });
 
 test("what a guest says to a server agrees with the name that it resolved", () => {
