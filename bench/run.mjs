@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 
-const short = ["fork", "fork-load", "throughput", "exec-and-copy", "mcp", "cold-start", "image-writer", "image-pull"];
+const short = ["fork", "fork-load", "throughput", "exec-and-copy", "network", "mcp", "cold-start", "image-writer", "image-pull"];
 const long = ["scaling", "cpu-models"];
 const words = process.argv.slice(2);
 const wanted = words.length === 0 ? short : words.flatMap((word) => (word === "--long" ? [...short, ...long] : word));

@@ -31,6 +31,8 @@ export interface GatewayOptions {
   audit: Audit;
   resolve(name: string, type: number): Promise<Resolution>;
   dial: Dial;
+  /** Whether an address stands for a name that only a proxy knows. */
+  isStandIn?(address: string): boolean;
   /** Begins to connect a socket for datagrams. */
   dialDatagrams(address: string, port: number): DatagramSocket;
   secrets: Secrets;
@@ -44,6 +46,8 @@ const dnsPort = 53;
 const broadcast = 0xffffffff;
 /** What the host's kernel says of a server that no packet reaches. The guest's is told the same, in its own words. */
 const unreachableCodes = new Set(["EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "EACCES"]);
+
+const onlyByProxy: Decision = { allowed: false, rule: "proxy", reason: "only the host's proxy knows this name, and it is there for HTTP (port 80) and HTTPS (port 443) alone" };
 
 export class Gateway {
   /** Ports of the host that lead into the guest. */
@@ -172,14 +176,19 @@ export class Gateway {
     const quote = quoteOf(this.#packet);
     const facts = { rule: decision.rule, address, port: localPort, ...(name !== undefined && { name }) };
     const { audit, secrets, intercept } = this.#options;
-    const host = this.#options.dial(address, localPort, this.#names.of(address));
+    const standIn = this.#isStandIn(address);
+    const host = this.#options.dial(address, localPort, this.#names.of(address), standIn);
+    if (host === undefined) {
+      this.#refuse("tcp", local, localPort, onlyByProxy, name);
+      return undefined;
+    }
     const isJudged = this.#hook.checksHellos || !secrets.isEmpty || host.proxy !== undefined;
     const relay = new Relay({
       endpoint,
       host,
       audit,
       facts,
-      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, names: () => this.#names.of(address), ...(host.proxy && { proxy: host.proxy }) }) }),
+      ...(isJudged && { judge: new Judge({ hook: () => this.#hook, audit, secrets, address, port: localPort, standIn, names: () => this.#names.of(address), ...(host.proxy && { proxy: host.proxy }) }) }),
       ...(intercept !== undefined && { intercept }),
       failed: (code) => {
         if (code === undefined || !unreachableCodes.has(code)) return false;
@@ -205,7 +214,13 @@ export class Gateway {
 
   #decide(protocol: "tcp" | "udp", address: string, port: number): { decision: Decision; name: string | undefined } {
     const names = this.#names.of(address);
-    return { decision: this.#hook.connect({ protocol, address, port, names, own: isOwnAddress(address) }), name: names[0] };
+    const standIn = this.#isStandIn(address);
+    const decision = standIn && protocol === "udp" ? onlyByProxy : this.#hook.connect({ protocol, address, port, names, own: isOwnAddress(address), standIn });
+    return { decision, name: names[0] };
+  }
+
+  #isStandIn(address: string): boolean {
+    return this.#options.isStandIn?.(address) ?? false;
   }
 
   #refuse(protocol: "tcp" | "icmp", address: number, port: number | undefined, { rule, reason }: Decision, name?: string): void {

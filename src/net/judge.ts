@@ -12,6 +12,8 @@ export interface JudgeOptions {
   secrets: Secrets;
   address: string;
   port: number;
+  /** The address stands for its name alone. */
+  standIn: boolean;
   /** The names that the guest has resolved to the address, as of now. */
   names(): readonly string[];
   /** What is spoken to is a proxy for requests. */
@@ -122,8 +124,8 @@ export class Judge {
 
   #ask(via: "tls" | "http", name: string | undefined): Decision {
     if (this.#said.size < maxSaid) this.#said.set(`${via} ${name}`, { via, name });
-    const { hook, address, port, names } = this.#options;
-    return hook().helloName({ via, name, address, port, names: names(), own: isOwnAddress(address) });
+    const { hook, address, port, names, standIn } = this.#options;
+    return hook().helloName({ via, name, address, port, names: names(), own: isOwnAddress(address), standIn });
   }
 
   #refuse(protocol: AuditRecord["protocol"], name: string | undefined, { rule, reason }: Decision): void {

@@ -13,6 +13,8 @@ interface AddressFacts {
   address: string;
   /** Whether the address is one of this host's own. */
   own: boolean;
+  /** Whether it stands for its name alone: the host's proxy is asked for that, and where it leads is the proxy's to decide. */
+  standIn?: boolean;
 }
 
 export interface NameQuery {

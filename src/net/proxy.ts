@@ -44,6 +44,11 @@ export class Proxies {
     return this.#http?.secure === true || this.#https?.secure === true;
   }
 
+  /** Whether there is a proxy for servers of this name: it may know names that nobody here does. */
+  isFor(name: string): boolean {
+    return [httpPort, httpsPort].some((port) => this.routeTo("", port, [name]) !== undefined);
+  }
+
   /** Undefined for what is reached directly: whatever the user named, and all that is neither HTTPS' port nor HTTP's. `names` are those of the address. */
   routeTo(address: string, port: number, names: readonly string[]): Route | undefined {
     const proxy = port === httpsPort ? this.#https : port === httpPort ? this.#http : undefined;

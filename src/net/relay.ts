@@ -191,20 +191,23 @@ export class Relay implements EndpointEvents {
   #connect(said: Buffer): void {
     this.#endpoint.answer();
     this.#listen();
-    if (said.length > 0) this.#fromHost(said);
+    if (said.length > 0 && !this.#fromHost(said)) this.#socket.pause();
   }
 
   #listen(): void {
     this.#connected = true;
-    this.#socket.on("data", (chunk: Buffer) => this.#fromHost(chunk));
+    const { host, endpoint } = this.#options;
+    if ("opened" in host && host.read !== undefined) host.read((bytes) => this.#fromHost(Buffer.from(bytes)), () => endpoint.shareBytes);
+    else this.#socket.on("data", (chunk: Buffer) => this.#fromHost(chunk) || this.#socket.pause());
     this.#socket.on("end", () => this.#endpoint.end());
     this.#socket.resume();
   }
 
-  #fromHost(chunk: Buffer): void {
+  /** False if no more is wanted for now. */
+  #fromHost(chunk: Buffer): boolean {
     this.#count(chunk.length);
     this.#inspection?.answered(chunk);
-    if (!this.#endpoint.send(chunk)) this.#socket.pause();
+    return this.#endpoint.send(chunk);
   }
 
   #count(received: number): void {

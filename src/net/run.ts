@@ -7,7 +7,10 @@ import { Audit } from "./audit.js";
 import type { GatewayConfiguration, GatewayConfigured, GatewayInfo, PublishRequest } from "./control/messages.js";
 import { ControlServer } from "./control/server.js";
 import { dialBy } from "./dial.js";
-import { UpstreamResolver } from "./dns/resolver.js";
+import { HostsFile } from "./dns/hosts.js";
+import { RecordType, ResponseCode } from "./dns/message.js";
+import { UpstreamResolver, resolvedTo } from "./dns/resolver.js";
+import { StandIns } from "./dns/stand-ins.js";
 import { Gateway } from "./gateway.js";
 import type { PolicyHook } from "./policy-hook.js";
 import { gatewayDescriptors } from "./program.js";
@@ -15,8 +18,12 @@ import { Proxies, type Proxy } from "./proxy.js";
 import type { Intercept } from "./secrets/intercept.js";
 import { Secrets, checkSecrets } from "./secrets/secrets.js";
 
+/** Of answers that no resolver gave. */
+const localTtlSeconds = 60;
 /** What is read of the cable at once. */
 const readBytes = 262_144;
+
+const lastTurns = 100;
 
 /** Is the gateway until the cable ends. `makeHook` makes rules of what `configure` calls policy, or throws INVALID_ARGUMENT. */
 export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Promise<void> {
@@ -63,14 +70,23 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     const proxies = new Proxies(proxy);
     const taking = secrets.isEmpty ? undefined : await takeOver(vmId, caFile);
     const audit = new Audit(file, (record) => control.tell(record));
+    const hosts = new HostsFile();
+    const standIns = new StandIns();
     const resolver = new UpstreamResolver(resolvers);
     const gateway = new Gateway({
       socket: cable,
       hook,
       audit,
       secrets,
-      resolve: (name, type) => resolver.resolve(name, type),
-      dial: dialBy(proxies, proxies.needTls ? await secureDial(caFile) : undefined),
+      resolve: async (name, type) => {
+        const local = type === RecordType.A ? hosts.addressesOf(name) : undefined;
+        if (local !== undefined) return resolvedTo(local, localTtlSeconds);
+        const resolution = await resolver.resolve(name, type);
+        if (type !== RecordType.A || resolution.code === ResponseCode.ok || !proxies.isFor(name)) return resolution;
+        return { ...resolvedTo([standIns.addressFor(name)], localTtlSeconds), isStandIn: true };
+      },
+      isStandIn: (address) => standIns.has(address),
+      dial: dialBy(proxies, { plainly: !secrets.isEmpty, ...(proxies.needTls && { secure: await secureDial(caFile) }) }),
       dialDatagrams: (address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, address);
@@ -104,6 +120,8 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   cable.resume();
   await ended;
   running.gateway.close();
+  // Each connection's last record comes when its socket is closed, which is a turn or two from now.
+  for (let turn = 0; turn < lastTurns && running.audit.counters.connectionsOpen > 0; turn++) await new Promise((resolve) => setImmediate(resolve));
   running.audit.flush();
 }
 

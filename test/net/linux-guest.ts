@@ -7,11 +7,12 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
-import { dialDirectly, type Dial } from "../../src/net/dial.js";
+import { dialBy, type Dial } from "../../src/net/dial.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
 import { Gateway } from "../../src/net/gateway.js";
 import type { GatewaySecret } from "../../src/net/index.js";
 import type { PolicyHook } from "../../src/net/policy-hook.js";
+import { Proxies } from "../../src/net/proxy.js";
 import type { Intercept } from "../../src/net/secrets/intercept.js";
 import { Secrets } from "../../src/net/secrets/secrets.js";
 
@@ -36,6 +37,11 @@ export const allowAll: PolicyHook = {
   helloName: () => ({ allowed: true, rule: "test" }),
 };
 
+function toLoopback(plainly: boolean): Dial {
+  const dial = dialBy(new Proxies(), { plainly });
+  return (_address, port, names) => dial("127.0.0.1", port, names, false);
+}
+
 export interface LinuxGuestOptions {
   hook?: PolicyHook;
   mtu?: number;
@@ -44,6 +50,7 @@ export interface LinuxGuestOptions {
   intercept?: Intercept;
   /** Any address leads to the host's loopback, by default. */
   dial?: Dial;
+  isStandIn?(address: string): boolean;
 }
 
 export class LinuxGuest {
@@ -54,7 +61,7 @@ export class LinuxGuest {
   readonly child: ChildProcess;
 
   /** Runs `command` in it; it is over when that is. */
-  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept }: LinuxGuestOptions = {}) {
+  constructor(command: readonly string[], { hook = allowAll, mtu = 9000, resolve, dial, secrets = [], intercept, isStandIn }: LinuxGuestOptions = {}) {
     this.child = spawn(program, ["-r", resolvConf, "-m", String(mtu), ...command], { stdio: ["ignore", "pipe", "pipe", "pipe"] });
     const cable = this.child.stdio[3] as Socket;
     this.gateway = new Gateway({
@@ -62,13 +69,14 @@ export class LinuxGuest {
       hook,
       audit: this.audit,
       resolve: resolve ?? (async () => ({ code: 3, records: [], addresses: [] })),
-      dial: dial ?? ((_address, port) => dialDirectly("127.0.0.1", port)),
+      dial: dial ?? toLoopback(secrets.length > 0),
       dialDatagrams: (_address, port) => {
         const socket = createSocket("udp4");
         socket.connect(port, "127.0.0.1");
         return socket;
       },
       secrets: new Secrets(secrets),
+      ...(isStandIn !== undefined && { isStandIn }),
       ...(intercept !== undefined && { intercept }),
       resume: () => cable.resume(),
     });

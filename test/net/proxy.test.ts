@@ -4,6 +4,8 @@ import { createServer as createHttpServer } from "node:http";
 import { connect, createServer, type AddressInfo, type Server } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { dialBy } from "../../src/net/dial.js";
+import { resolvedTo } from "../../src/net/dns/resolver.js";
+import { StandIns } from "../../src/net/dns/stand-ins.js";
 import { Proxies } from "../../src/net/proxy.js";
 import { LinuxGuest, whyNoLinuxGuest } from "./linux-guest.js";
 
@@ -40,6 +42,19 @@ test("which way a connection goes", () => {
   expect(() => new Proxies({ https: "http://" })).toThrow("A proxy is a URL like http://proxy.example:3128.");
 });
 
+test("names that nobody here knows have addresses of their own", () => {
+  const standIns = new StandIns();
+  const first = standIns.addressFor("a.example");
+  expect(first).toBe("198.18.0.2");
+  expect(standIns.addressFor("b.example")).toBe("198.18.0.3");
+  expect(standIns.addressFor("a.example")).toBe(first);
+  expect([standIns.has(first), standIns.has("198.18.0.9"), standIns.has("x")]).toEqual([true, false, false]);
+  const all = new Set(Array.from({ length: 200_000 }, (_, index) => standIns.addressFor(`${index}.example`)).slice(-8192));
+  expect(all.size).toBe(8192);
+  expect([...all].every((address) => standIns.has(address))).toBe(true);
+  expect(standIns.has(first)).toBe(false);
+});
+
 describe.skipIf(whyNoLinuxGuest !== undefined)("through it", () => {
   test("HTTPS by name, HTTP by whole addresses, and what it refuses is refused", async () => {
     const origin = await listening(createServer((socket) => void socket.on("error", () => {}).end("welcome")));
@@ -59,30 +74,37 @@ describe.skipIf(whyNoLinuxGuest !== undefined)("through it", () => {
     const port = await listening(proxy);
     const url = `http://me:pw@127.0.0.1:${port}`;
     const known: Record<string, string> = { "www.example.org": "203.0.113.5", "secret.example.org": "203.0.113.6" };
+    const standIns = new StandIns();
     const guest = new LinuxGuest(["python3", "-c", `
 import socket, http.client
 s = socket.create_connection(("www.example.org", 443)); print(s.recv(100).decode())
 try: socket.create_connection(("secret.example.org", 443))
 except OSError as e: print(e.__class__.__name__)
 c = http.client.HTTPConnection("www.example.org"); c.request("GET", "/a?b", headers={"Proxy-Authorization": "mine"}); print(c.getresponse().read().decode())
+s = socket.create_connection(("far.example.net", 443)); print(s.recv(100).decode())
+try: socket.create_connection(("far.example.net", 22))
+except OSError as e: print(e.__class__.__name__)
 c.request("GET", "/c"); print(c.getresponse().read().decode())
 s = socket.create_connection(("www.example.org", 80)); s.sendall(b"SSH-2.0-x\\r\\n")
 try: print(s.recv(10))
 except OSError as e: print(e.__class__.__name__)`], {
+      isStandIn: (address) => standIns.has(address),
       dial: dialBy(new Proxies({ http: url, https: url })),
       resolve: async (name) => {
         const address = known[name];
+        if (name === "far.example.net") return { ...resolvedTo([standIns.addressFor(name)], 5), isStandIn: true };
         return address === undefined ? { code: 3, records: [], addresses: [] } : { code: 0, addresses: [address], records: [{ type: 1, ttlSeconds: 5, data: Buffer.from(address.split(".").map(Number)) }] };
       },
     });
     const { stdout, stderr } = await guest.ended;
     expect(stderr).toBe("");
-    expect(stdout).toBe("welcome\nConnectionRefusedError\nfrom the proxy\nfrom the proxy\nConnectionResetError\n");
+    expect(stdout).toBe("welcome\nConnectionRefusedError\nfrom the proxy\nwelcome\nConnectionRefusedError\nfrom the proxy\nConnectionResetError\n");
     const credentials = `Basic ${Buffer.from("me:pw").toString("base64")}`;
     expect(asked).toEqual([
       `CONNECT www.example.org:443 ${credentials}`,
       `CONNECT secret.example.org:443 ${credentials}`,
       `GET http://www.example.org/a?b ${credentials}`,
+      `CONNECT far.example.net:443 ${credentials}`,
       `GET http://www.example.org/c ${credentials}`,
     ]);
     expect(guest.records.filter(({ type, reason }) => type === "close" && reason !== undefined && reason !== "the VM ended").map(({ name, reason }) => [name, reason])).toEqual([

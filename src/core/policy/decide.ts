@@ -22,7 +22,8 @@ export function policyHook(rules: Rules): PolicyHook {
   };
 
   /** Allowed, where the address was named by itself; refused where it would have had to be; undefined for one of the public internet. */
-  const byAddress = (text: string, own: boolean, port?: number): Decision | undefined => {
+  const byAddress = (text: string, own: boolean, port?: number, standIn = false): Decision | undefined => {
+    if (standIn) return undefined; // it is the proxy that knows where the name leads
     const address = parseAddress(text);
     if (address === undefined) return refused("no-address", `${text.slice(0, 40)} is no IPv4 address`);
     const literal = rules.allow.find((pattern) => pattern.address === address && (port === undefined || hasPort(pattern, port)));
@@ -43,12 +44,12 @@ export function policyHook(rules: Rules): PolicyHook {
 
     address: ({ name: asked, address, own }) => byAddress(address, own) ?? name({ name: asked, type: "A" }),
 
-    connect: ({ protocol, address, port, own, names }) => {
+    connect: ({ protocol, address, port, own, names, standIn }) => {
       const deniedLiteral = deniedAddress(parseAddress(address) ?? -1, port);
       if (deniedLiteral !== undefined) return refused(`deny-host ${deniedLiteral.text}`, `${address}:${port} is denied`);
       const denial = names.length > 0 && names.every((each) => denied(each, port) !== undefined) ? denied(names[0]!, port) : undefined;
       if (denial !== undefined) return refused(`deny-host ${denial.text}`, `${names[0]} is denied`);
-      const decision = byAddress(address, own, port);
+      const decision = byAddress(address, own, port, standIn);
       if (decision !== undefined) return decision;
       const unreadable = protocol === "udp" && port === quicPort && (rules.mode === "allow_list" || rules.deny.length > 0);
       if (unreadable) return refused("quic", "QUIC hides the server's name, so that the policy could not be held; TCP is not affected");
@@ -64,8 +65,8 @@ export function policyHook(rules: Rules): PolicyHook {
       return elsewhere === undefined ? notListed(first) : refused(`allow-host ${elsewhere.text}`, `port ${port} of ${first} is not allowed`);
     },
 
-    helloName: ({ name: given, via, address, port, own, names }) => {
-      const byItself = byAddress(address, own, port);
+    helloName: ({ name: given, via, address, port, own, names, standIn }) => {
+      const byItself = byAddress(address, own, port, standIn);
       if (given === undefined) return byItself ?? allowed("no-name"); // where it connected was decided by then
       const said = hostOf(given);
       const what = via === "tls" ? "the TLS server name" : "the HTTP host";

@@ -8,6 +8,13 @@ export interface Resolution {
   records: DnsRecord[];
   /** Of an A: dotted, in the order of `records`. */
   addresses: string[];
+  /** The addresses stand for the name alone, and nothing is there: see stand-ins.ts. */
+  isStandIn?: boolean;
+}
+
+/** The answer with these addresses. */
+export function resolvedTo(addresses: readonly string[], ttlSeconds: number): Resolution {
+  return ofAddresses(addresses.map((address) => ({ address, ttl: ttlSeconds })));
 }
 
 /** The guest asks again soon, so that a name which moves is seen to move. */

@@ -53,7 +53,7 @@ export class DnsServer {
     // There is no IPv6, and the parameters of HTTPS records would lead past the names: both are said to be absent at once.
     if (question.type === RecordType.AAAA || question.type === RecordType.HTTPS || question.type === RecordType.SVCB) return encodeAnswer(question, ResponseCode.ok);
     const resolution = await this.#options.resolve(name, question.type);
-    const allowed = resolution.addresses.map((address) => this.#options.hook().address({ name, address, own: isOwnAddress(address) }));
+    const allowed = resolution.addresses.map((address) => (resolution.isStandIn ? decision : this.#options.hook().address({ name, address, own: isOwnAddress(address) })));
     const firstRefusal = allowed.findIndex((each) => !each.allowed);
     const records = resolution.records.filter((_, index) => allowed[index]?.allowed !== false);
     if (records.length === 0 && firstRefusal >= 0) return this.#refuse(question, allowed[firstRefusal]!, resolution.addresses[firstRefusal]);

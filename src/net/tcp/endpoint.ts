@@ -120,6 +120,11 @@ export class Endpoint {
     return this.#state;
   }
 
+  /** How much it may hold at once in each direction, bytes. */
+  get shareBytes(): number {
+    return this.#context.shareBytes();
+  }
+
   /** Takes the SYN that the guest begins with. It is answered by `answer` or `reset`, after it is known what becomes of the connection. */
   accept(syn: Segment): void {
     this.#takeSyn(syn);
