@@ -18,6 +18,7 @@
 #include "log.h"
 #include "modules.h"
 #include "mounts.h"
+#include "network.h"
 #include "root.h"
 
 static bool probing(void);
@@ -53,6 +54,7 @@ void init_system(void) {
   root_make();
   furnish();
   loopback_up();
+  network_open();
 }
 
 static bool probing(void) {

@@ -26,6 +26,7 @@ static const struct {
     [TAG_VM_ID] = {1, 64, SHAPE_NAME},            [TAG_HOSTNAME] = {1, 63, SHAPE_NAME},
     [TAG_MACHINE_ID] = {32, 32, SHAPE_HEX},       [TAG_CLOCK] = {8, 8, SHAPE_BYTES},
     [TAG_ENTROPY] = {32, 4096, SHAPE_BYTES},      [TAG_TARGET] = {0, 4095, SHAPE_TEXT},
+    [TAG_NETWORK] = {NETWORK_BYTES, NETWORK_BYTES, SHAPE_BYTES},
 };
 
 enum need { MAY = 1, MUST = 2, MANY = 3 };
@@ -41,7 +42,7 @@ static const struct rule write_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TA
 static const struct rule stat_rules[] = {{TAG_PATH, MUST}, {TAG_FLAGS, MAY}, {0, 0}};
 static const struct rule list_rules[] = {{TAG_PATH, MUST}, {0, 0}};
 static const struct rule identify_rules[] = {{TAG_VM_ID, MUST}, {TAG_HOSTNAME, MUST}, {TAG_MACHINE_ID, MUST},
-                                             {TAG_CLOCK, MUST}, {TAG_ENTROPY, MUST},  {0, 0}};
+                                             {TAG_CLOCK, MUST}, {TAG_ENTROPY, MUST},  {TAG_NETWORK, MAY}, {0, 0}};
 static const struct rule clock_rules[] = {{TAG_CLOCK, MUST}, {0, 0}};
 static const struct rule entropy_rules[] = {{TAG_ENTROPY, MUST}, {0, 0}};
 static const struct rule make_directory_rules[] = {{TAG_PATH, MUST}, {TAG_MODE, MAY}, {TAG_FLAGS, MAY}, {0, 0}};
@@ -93,6 +94,7 @@ const char *parse_request(struct message *message, const uint8_t *bytes, size_t 
   switch (message->kind) {
     case KIND_EXEC: return wrong_exec(message);
     case KIND_CHANGE: return wrong_change(message);
+    case KIND_IDENTIFY: return fields[TAG_NETWORK].bytes == NULL ? NULL : wrong_network(fields[TAG_NETWORK].bytes);
     case KIND_KILL_JOB: return wrong_signal(fields[TAG_SIGNAL].bytes[0], fields[TAG_SCOPE].bytes[0]);
     default: return NULL;
   }
@@ -171,6 +173,11 @@ static const char *wrong_change(const struct message *message) {
 const char *wrong_signal(uint8_t number, uint8_t scope) {
   if (number < 1 || number > 64) return "a signal outside 1 to 64";
   return scope > 2 || (scope == 2 && number != 9) ? "an unknown scope of a signal" : NULL;
+}
+
+const char *wrong_network(const uint8_t *network) {
+  if (network[12] < 8 || network[12] > 30) return "a NETWORK with a prefix outside 8 to 30";
+  return get_u16(network + 13) < 576 ? "a NETWORK with an MTU below 576" : NULL;
 }
 
 static bool read_field(const uint8_t *bytes, size_t length, size_t *at, uint8_t *tag, struct field *field) {

@@ -15,7 +15,7 @@ enum tag {
   TAG_JOB = 0x17, TAG_SIGNAL = 0x18, TAG_SCOPE = 0x19,
   TAG_PATH = 0x20, TAG_OFFSET = 0x21, TAG_LENGTH = 0x22, TAG_MODE = 0x23, TAG_FLAGS = 0x24,
   TAG_TO = 0x25, TAG_UID = 0x26, TAG_GID = 0x27, TAG_MTIME = 0x28,
-  TAG_VM_ID = 0x30, TAG_HOSTNAME = 0x31, TAG_MACHINE_ID = 0x32, TAG_CLOCK = 0x33, TAG_ENTROPY = 0x34,
+  TAG_VM_ID = 0x30, TAG_HOSTNAME = 0x31, TAG_MACHINE_ID = 0x32, TAG_CLOCK = 0x33, TAG_ENTROPY = 0x34, TAG_NETWORK = 0x35,
   TAG_ERRNO = 0x40, TAG_STAGE = 0x41, TAG_EXIT_CODE = 0x42, TAG_EXIT_SIGNAL = 0x43, TAG_DURATION = 0x44,
   TAG_BYTES_1 = 0x45, TAG_BYTES_2 = 0x46, TAG_STAT = 0x47, TAG_TARGET = 0x48,
   TAG_DROPPED_1 = 0x49, TAG_DROPPED_2 = 0x4a, TAG_ENTRIES = 0x4b, TAG_SKIPPED = 0x4c, TAG_JOB_LIST = 0x4d,
@@ -55,6 +55,10 @@ const char *parse_sync(struct message *message, const uint8_t *bytes, size_t len
 
 // Of SIGNAL and KILL_JOB.
 const char *wrong_signal(uint8_t number, uint8_t scope);
+
+// NETWORK: address, gateway and name server (4 bytes each, as they are sent), prefix, MTU.
+#define NETWORK_BYTES 15u
+const char *wrong_network(const uint8_t *network);
 
 // Walks the fields of a checked message: the next one with this tag at or after *at, false when there is none.
 bool next_field(const struct message *message, enum tag tag, size_t *at, struct field *field);

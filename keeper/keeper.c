@@ -2,12 +2,15 @@
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
  *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...
- *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... -- PROGRAM ARGS...
+ *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]...
+ *                    [--beside COUNT [--cable FD=FD] [--give FD=FD]... [--listen-beside FD=NAME]... [--log-beside FD=NAME]...] -- [WORD...] PROGRAM ARGS...
  *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
  *       With a place (place.h), other processes find it there, and once our maker has written `r` to the lifeline, it lives on without it.
  *       PROGRAM has a listening socket NAME as descriptor FD, and what it writes to FD goes to the bounded log NAME.
  *       With --attend, PROGRAM is looked up in PATH, runs in DIRECTORY, and the lifeline carries what becomes of it (attend.h).
+ *       With --beside, the first COUNT words are a second program (beside.h). --cable connects descriptors of both, the kept one's first; --give gives
+ *       the second one, as its second FD, what is our maker's first FD, and --listen-beside and --log-beside are what --listen and --log are.
  *       With limits, PROGRAM runs in a control group of its own, if one can be made (group.h), with VALUE in its FILE.
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
@@ -59,6 +62,7 @@
 #include <unistd.h>
 
 #include "attend.h"
+#include "beside.h"
 #include "group.h"
 #include "place.h"
 
@@ -87,7 +91,8 @@ static void fail(const char *what, const char *name) {
 
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
-            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... -- PROGRAM ARGS...\n"
+            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]...\n"
+            "                        [--beside COUNT [--cable FD=FD] [--give FD=FD]... [--listen-beside FD=NAME]... [--log-beside FD=NAME]...] -- [WORD...] PROGRAM ARGS...\n"
             "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper pipes N\n       pyro-keeper terminal\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
@@ -139,6 +144,7 @@ struct keep {
     int lock_count;
     struct place place;
     struct group group;
+    struct beside beside;
     const char *attend; /* the program's directory; NULL: it is not attended to */
     char **program;
 };
@@ -193,12 +199,20 @@ static void fill_below(int lifeline) {
     close(fd);
 }
 
+static bool has_beside(const struct keep *keep) {
+    if (keep->beside.cable >= 0 || keep->beside.given_count > 0) return true;
+    for (int n = 0; n < keep->place.socket_count; n++) if (keep->place.sockets[n].beside) return true;
+    for (int n = 0; n < keep->place.log_count; n++) if (keep->place.logs[n].beside) return true;
+    return false;
+}
+
 static void parse_keep(int argc, char **argv, struct keep *keep) {
     const char *lock_files[MAX_LOCKS];
     const char *place = NULL;
     keep->lifeline = -1;
     keep->grace_ms = -1;
     keep->place.directory = keep->place.control = keep->place.exit = keep->place.owner = -1;
+    keep->beside.cable = keep->beside.cable_theirs = -1;
     int i = 0;
     for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
         if (i + 1 >= argc) usage("an option has no value");
@@ -208,25 +222,35 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
         else if (strcmp(argv[i], "--lock-shared") == 0) {
             if (keep->lock_count == MAX_LOCKS) usage("more than 16 --lock-shared");
             lock_files[keep->lock_count++] = argv[i + 1];
+        } else if (strcmp(argv[i], "--beside") == 0) keep->beside.word_count = (int)parse_number(argv[i + 1], 1, BESIDE_MAX_WORDS);
+        else if (strcmp(argv[i], "--cable") == 0) {
+            if (!beside_set_cable(&keep->beside, argv[i + 1])) usage("--cable is not FD=FD, or there are two");
+        } else if (strcmp(argv[i], "--give") == 0) {
+            if (!beside_give(&keep->beside, argv[i + 1])) usage("--give is not FD=FD, or there are more than 4");
         } else if (strcmp(argv[i], "--place") == 0) place = argv[i + 1];
         else if (strcmp(argv[i], "--attend") == 0) keep->attend = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0) {
             if (!group_add_limit(&keep->group, argv[i + 1])) usage("--limit is not FILE=VALUE, or there are more than 8");
         }
-        else if (strcmp(argv[i], "--listen") == 0) {
-            if (!place_add_socket(&keep->place, argv[i + 1])) usage("--listen is not FD=NAME, or there are more than 8");
-        } else if (strcmp(argv[i], "--log") == 0) {
-            if (!place_add_log(&keep->place, argv[i + 1])) usage("--log is not FD=NAME, or there are more than 2");
+        else if (strcmp(argv[i], "--listen") == 0 || strcmp(argv[i], "--listen-beside") == 0) {
+            if (!place_add_socket(&keep->place, argv[i + 1], strcmp(argv[i], "--listen") != 0)) usage("--listen is not FD=NAME, or there are more than 9");
+        } else if (strcmp(argv[i], "--log") == 0 || strcmp(argv[i], "--log-beside") == 0) {
+            if (!place_add_log(&keep->place, argv[i + 1], strcmp(argv[i], "--log") != 0)) usage("--log is not FD=NAME, or there are more than 3");
         } else usage("an unknown option");
     }
     if (place == NULL && keep->place.socket_count + keep->place.log_count > 0) usage("--listen and --log need --place");
     if (i + 1 >= argc || keep->lifeline < 0 || keep->grace_ms < 0) usage("keep needs --lifeline, --grace-ms and a program");
-    keep->program = argv + i + 1;
+    if (i + 1 + keep->beside.word_count >= argc) usage("the words of two programs are needed");
+    if (keep->beside.word_count == 0 && has_beside(keep)) usage("--cable, --give, --listen-beside and --log-beside need --beside");
+    for (int n = 0; n < keep->beside.word_count; n++) keep->beside.words[n] = argv[i + 1 + n];
+    keep->program = argv + i + 1 + keep->beside.word_count;
     if (fcntl(keep->lifeline, F_SETFD, FD_CLOEXEC) != 0) fail("the lifeline", NULL);
     /* What our maker means for the program is below the lifeline. Above it is what leaked into our maker from whoever started it. */
     close_from_to((unsigned)keep->lifeline + 1, UINT_MAX, true);
     if (!place_targets_below(&keep->place, keep->lifeline)) usage("--listen and --log take descriptors below the lifeline");
+    if (!beside_is_below(&keep->beside, keep->lifeline)) usage("--cable and --give take descriptors below the lifeline");
     fill_below(keep->lifeline);
+    if (!beside_open(&keep->beside)) fail("what runs beside it", NULL);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
     if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
@@ -245,42 +269,73 @@ static void arm(int timer, long long ms) {
     if (timerfd_settime(timer, 0, &when, NULL) != 0) fail("timerfd_settime", NULL);
 }
 
-/* Starts the program in a process group of its own. Does not return if that fails. */
-static pid_t start_program(struct keep *keep, const sigset_t *mask) {
-    char **program = keep->program;
+static void enter_program(const struct keep *keep) {
+    place_enter(&keep->place);
+    beside_connect(&keep->beside);
+}
+
+static void enter_beside(const struct keep *keep) {
+    beside_enter(&keep->beside, &keep->place, keep->lifeline);
+    if (chdir("/") != 0) _exit(EXIT_OWN_FAILURE);
+}
+
+/* Starts a program in a process group of its own, attended to in `directory` if that is one. True if it runs, else `failure` says why not. */
+static bool execute(const struct keep *keep, const sigset_t *mask, void (*enter)(const struct keep *), const char *directory, char **program, pid_t *child, struct failure *failure) {
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) fail("pipe", NULL);
     pid_t keeper = getpid();
-    pid_t child = group_fork(&keep->group);
-    if (child < 0) fail("fork", NULL);
-    struct failure failure = {0};
-    if (child == 0) {
+    *child = group_fork(&keep->group);
+    if (*child < 0) fail("fork", NULL);
+    if (*child == 0) {
         die_with(keeper);
         setpgid(0, 0);
-        place_enter(&keep->place);
+        enter(keep);
         signal(SIGPIPE, SIG_DFL);
         sigprocmask(SIG_SETMASK, mask, NULL);
-        if (keep->attend != NULL) attend_execute(keep->attend, program, &failure);
+        if (directory != NULL) attend_execute(directory, program, failure);
         else {
             execv(program[0], program);
-            failure.error = errno;
+            failure->error = errno;
         }
-        if (write(report[1], &failure, sizeof failure) != (ssize_t)sizeof failure) _exit(EXIT_OWN_FAILURE);
+        if (write(report[1], failure, sizeof *failure) != (ssize_t)sizeof *failure) _exit(EXIT_OWN_FAILURE);
         _exit(EXIT_NOT_FOUND);
     }
     close(report[1]);
     ssize_t got;
-    do got = read(report[0], &failure, sizeof failure); while (got < 0 && errno == EINTR);
+    do got = read(report[0], failure, sizeof *failure); while (got < 0 && errno == EINTR);
     close(report[0]);
-    if (got == (ssize_t)sizeof failure) {
-        waitpid(child, NULL, 0);
-        group_close(&keep->group);
-        if (keep->attend != NULL) attend_failed(keep->lifeline, &failure);
-        else dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", program[0], strerror(failure.error));
-        exit(failure.error == ENOENT || failure.error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
+    return got != (ssize_t)sizeof *failure;
+}
+
+static int status_of(const struct failure *failure) {
+    return failure->error == ENOENT || failure->error == ENOTDIR ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}
+
+/* Does not return if that fails. */
+static pid_t start_program(struct keep *keep, const sigset_t *mask) {
+    pid_t child;
+    struct failure failure = {0};
+    if (execute(keep, mask, enter_program, keep->attend, keep->program, &child, &failure)) {
+        if (keep->attend != NULL) attend_started(keep->lifeline, child);
+        return child;
     }
-    if (keep->attend != NULL) attend_started(keep->lifeline, child);
-    return child;
+    waitpid(child, NULL, 0);
+    group_close(&keep->group);
+    if (keep->attend != NULL) attend_failed(keep->lifeline, &failure);
+    else dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", keep->program[0], strerror(failure.error));
+    exit(status_of(&failure));
+}
+
+/* Does not return if that fails: the kept program is ended then. */
+static pid_t start_beside(struct keep *keep, const sigset_t *mask, pid_t program) {
+    pid_t child;
+    struct failure failure = {0};
+    if (execute(keep, mask, enter_beside, NULL, keep->beside.words, &child, &failure)) return child;
+    kill(-program, SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {}
+    group_close(&keep->group);
+    dprintf(STDERR_FILENO, "pyro-keeper: can't execute %s: %s\n", keep->beside.words[0], strerror(failure.error));
+    exit(status_of(&failure));
 }
 
 /* Closes what only the program needs: a socket's other side must see its end when the program closes it or dies. */
@@ -363,6 +418,22 @@ static void end_descendants(int signals) {
     }
 }
 
+/* Waits until the second program has ended by itself, which it does when its end of the cable closes. A hung one is killed with all other descendants. */
+static void let_beside_end(pid_t beside, int signals) {
+    struct timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (;;) {
+        pid_t reaped = waitpid(beside, NULL, WNOHANG);
+        if (reaped == beside || (reaped < 0 && errno == ECHILD)) return;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        long waited_ms = (long)(now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
+        if (waited_ms >= BESIDE_GRACE_MS) return;
+        struct pollfd wait = {.fd = signals, .events = POLLIN};
+        poll(&wait, 1, (int)(BESIDE_GRACE_MS - waited_ms));
+        told_to_end(signals);
+    }
+}
+
 static int keep_main(int argc, char **argv) {
     struct keep keep = {0};
     parse_keep(argc, argv, &keep);
@@ -376,6 +447,7 @@ static int keep_main(int argc, char **argv) {
     if (keep.ttl_seconds > 0) arm(ttl, keep.ttl_seconds * 1000LL);
 
     pid_t child = start_program(&keep, &mask);
+    pid_t beside = keep.beside.word_count > 0 ? start_beside(&keep, &mask, child) : 0;
     place_started(&keep.place);
     let_go(&keep, (int[]){signals, ttl, grace}, 3, null);
 
@@ -427,6 +499,7 @@ static int keep_main(int argc, char **argv) {
     kill(-child, SIGKILL); /* its id is still taken: it is dead but not reaped */
     int status = 0;
     pid_t reaped = waitpid(child, &status, 0);
+    if (beside > 0) let_beside_end(beside, signals);
     end_descendants(signals);
     group_close(&keep.group);
     if (keep.attend != NULL && reaped == child) attend_ended(keep.lifeline, status);

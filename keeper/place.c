@@ -13,22 +13,22 @@
 
 static const char control_name[] = "control", exit_name[] = "exit", new_exit_name[] = "exit.new";
 
-static bool parse_file(struct place_file *file, const char *what) {
+static bool parse_file(struct place_file *file, const char *what, bool beside) {
     char *end = NULL;
     long target = what[0] >= '0' && what[0] <= '9' ? strtol(what, &end, 10) : -1;
     if (end == NULL || *end != '=' || target < 0 || target > 1024) return false;
     const char *name = end + 1;
     if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL || strlen(name) > 32) return false;
-    *file = (struct place_file){.target = (int)target, .fd = -1, .theirs = -1, .name = name, .out = -1};
+    *file = (struct place_file){.beside = beside, .target = (int)target, .fd = -1, .theirs = -1, .name = name, .out = -1};
     return true;
 }
 
-bool place_add_socket(struct place *place, const char *what) {
-    return place->socket_count < PLACE_MAX_SOCKETS && parse_file(&place->sockets[place->socket_count++], what);
+bool place_add_socket(struct place *place, const char *what, bool beside) {
+    return place->socket_count < PLACE_MAX_SOCKETS && parse_file(&place->sockets[place->socket_count++], what, beside);
 }
 
-bool place_add_log(struct place *place, const char *what) {
-    return place->log_count < PLACE_MAX_LOGS && parse_file(&place->logs[place->log_count++], what);
+bool place_add_log(struct place *place, const char *what, bool beside) {
+    return place->log_count < PLACE_MAX_LOGS && parse_file(&place->logs[place->log_count++], what, beside);
 }
 
 /* By its name alone, in the current directory: a whole path is often longer than a socket's address may be. */
@@ -84,8 +84,10 @@ bool place_open(struct place *place, const char *directory) {
 
 void place_enter(const struct place *place) {
     if (place->directory < 0) return;
-    for (int n = 0; n < place->socket_count; n++) dup2(place->sockets[n].fd, place->sockets[n].target);
-    for (int n = 0; n < place->log_count; n++) dup2(place->logs[n].theirs, place->logs[n].target);
+    for (int n = 0; n < place->socket_count; n++)
+        if (!place->sockets[n].beside) dup2(place->sockets[n].fd, place->sockets[n].target);
+    for (int n = 0; n < place->log_count; n++)
+        if (!place->logs[n].beside) dup2(place->logs[n].theirs, place->logs[n].target);
     umask(022);
     if (chdir("/") != 0) _exit(125);
 }

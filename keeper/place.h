@@ -16,8 +16,8 @@
 #include <sys/types.h>
 
 enum {
-    PLACE_MAX_SOCKETS = 8,
-    PLACE_MAX_LOGS = 2,
+    PLACE_MAX_SOCKETS = 9,
+    PLACE_MAX_LOGS = 3,
     PLACE_MAX_CLIENTS = 256,
     PLACE_QUEUE = 1024, /* of those that are not connected yet; the kernel has a limit of its own */
     PLACE_MAX_POLL = 1 + PLACE_MAX_LOGS + PLACE_MAX_CLIENTS,
@@ -28,9 +28,10 @@ enum {
 };
 
 struct place_file {
-    int target; /* the program's descriptor */
-    int fd;     /* a listening socket, or our end of what the program writes to */
-    int theirs; /* of a log: the program's end */
+    bool beside; /* of the second program (beside.h), not of the kept one */
+    int target;  /* the program's descriptor */
+    int fd;      /* a listening socket, or our end of what the program writes to */
+    int theirs;  /* of a log: the program's end */
     const char *name;
     int out; /* of a log: the file, -1 while there is none */
     off_t bytes;
@@ -50,8 +51,8 @@ struct place {
 enum place_wish { PLACE_NOTHING, PLACE_END, PLACE_OWNER_GONE };
 
 /* `what` is FD=NAME; false if it is anything else, or one too many. */
-bool place_add_socket(struct place *place, const char *what);
-bool place_add_log(struct place *place, const char *what);
+bool place_add_socket(struct place *place, const char *what, bool beside);
+bool place_add_log(struct place *place, const char *what, bool beside);
 
 /* Whether the program's descriptors are all below `limit`. */
 bool place_targets_below(const struct place *place, int limit);
@@ -61,7 +62,7 @@ bool place_open(struct place *place, const char *directory);
 
 /* In the program's process, before it is executed. */
 void place_enter(const struct place *place);
-/* In ours, when the program runs. */
+/* In ours, when all programs run. */
 void place_started(struct place *place);
 
 /* The descriptors to be kept open; at most PLACE_MAX_POLL + 2. */

@@ -26,7 +26,14 @@ export async function bundle() {
   });
   chmodSync(join(dist, "main.cjs"), 0o755);
   writeFileSync(join(dist, "main/LICENSES"), licences(output.flatMap((each) => each.moduleIds ?? [])));
-  for (const name of ["main.js", "main.d.ts", "cli"]) rmSync(join(dist, name), { recursive: true });
+  await bundleGateway();
+  for (const name of ["main.js", "main.d.ts", "gateway.js", "gateway.d.ts", "cli"]) rmSync(join(dist, name), { recursive: true });
+}
+
+/** The network gateway: a process of its own for each networked VM, in one file of its own. */
+async function bundleGateway() {
+  const build = await rolldown({ input: join(dist, "gateway.js"), platform: "node", external: (id) => id.startsWith("node:") });
+  await build.write({ file: join(dist, "gateway.cjs"), format: "cjs", comments: false, codeSplitting: false });
 }
 
 /** The modules that are evaluated before a `run` begins, but for the entry itself: whatever is shared with it would have to wait for it. */

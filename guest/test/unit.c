@@ -139,7 +139,7 @@ static uint8_t tag_named(const char *name, size_t length) {
   static const struct { const char *name; uint8_t tag; } tags[] = {
       {"VERSION_MIN", 1}, {"VERSION_MAX", 2}, {"NONCE", 4}, {"KIND", 8}, {"ARG", 0x10}, {"SHELL", 0x11}, {"ENV", 0x12}, {"CWD", 0x13}, {"USER", 0x14},
       {"STDIN", 0x15}, {"TTY", 0x16}, {"JOB", 0x17}, {"SIGNAL", 0x18}, {"SCOPE", 0x19}, {"PATH", 0x20}, {"OFFSET", 0x21}, {"LENGTH", 0x22}, {"MODE", 0x23}, {"FLAGS", 0x24}, {"TO", 0x25}, {"UID", 0x26}, {"GID", 0x27}, {"MTIME", 0x28}, {"TARGET", 0x48}, {"VM_ID", 0x30},
-      {"HOSTNAME", 0x31}, {"MACHINE_ID", 0x32}, {"CLOCK", 0x33}, {"ENTROPY", 0x34}};
+      {"HOSTNAME", 0x31}, {"MACHINE_ID", 0x32}, {"CLOCK", 0x33}, {"ENTROPY", 0x34}, {"NETWORK", 0x35}};
   for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
     if (strlen(tags[i].name) == length && memcmp(tags[i].name, name, length) == 0) return tags[i].tag;
   return 0;

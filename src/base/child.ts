@@ -35,8 +35,22 @@ export interface KeepOptions {
   /** Files on which the keeper holds a shared lock for as long as the child lives. */
   lockShared?: readonly string[];
   place?: KeeperPlace;
+  beside?: BesideProgram;
   /** What its control group (cgroup v2) has in which file, where one can be made for it; elsewhere it runs without. */
   limits?: Readonly<Record<string, string>>;
+}
+
+/** A second program that runs beside a kept child and ends with it (`keeper/beside.h`). It has no descriptors but those named here; standard input, output and error are /dev/null where nothing else is. */
+export interface BesideProgram {
+  command: string;
+  args: readonly string[];
+  /** A connected pair of sockets: the child's descriptor (`ignore` in `stdio`), and the program's. */
+  cable: readonly [fd: number, programFd: number];
+  /** What is in `stdio` for the program alone, and its descriptor of it. */
+  give: readonly (readonly [fd: number, programFd: number])[];
+  /** As of a place, by the program's descriptors. */
+  listen?: KeeperPlace["listen"];
+  log?: KeeperPlace["log"];
 }
 
 /** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
@@ -70,7 +84,8 @@ export const keeperTtlStatus = 124;
  * them. Throws HOST_MISSING when there is no such command.
  */
 export async function keepChild(command: string, args: readonly string[], options: KeepOptions): Promise<KeptChild> {
-  const program = await findProgram(command);
+  const { beside } = options;
+  const [program, besideProgram] = await Promise.all([findProgram(command), beside && findProgram(beside.command)]);
   const lifeline = options.stdio.length;
   const keeperArgs = ["keep", "--lifeline", String(lifeline), "--grace-ms", String(options.graceMs ?? 0)];
   if (options.ttlSeconds !== undefined) keeperArgs.push("--ttl-seconds", String(options.ttlSeconds));
@@ -81,7 +96,14 @@ export async function keepChild(command: string, args: readonly string[], option
     for (const [fd, name] of options.place.log) keeperArgs.push("--log", `${fd}=${name}`);
   }
   for (const [file, value] of Object.entries(options.limits ?? {})) keeperArgs.push("--limit", `${file}=${value}`);
-  const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", program, ...args], {
+  const besideWords = beside === undefined ? [] : [besideProgram!, ...beside.args];
+  if (beside !== undefined) {
+    keeperArgs.push("--beside", String(besideWords.length), "--cable", beside.cable.join("="));
+    for (const pair of beside.give) keeperArgs.push("--give", pair.join("="));
+    for (const [fd, name] of beside.listen ?? []) keeperArgs.push("--listen-beside", `${fd}=${name}`);
+    for (const [fd, name] of beside.log ?? []) keeperArgs.push("--log-beside", `${fd}=${name}`);
+  }
+  const child = spawn(nativeProgram("pyro-keeper"), [...keeperArgs, "--", ...besideWords, program, ...args], {
     stdio: [...options.stdio, "pipe"] as StdioOptions,
     env: options.environment ?? childEnvironment(options.env),
     detached: true,

@@ -40,6 +40,10 @@ export const settings = {
   noColor: () => read("NO_COLOR") !== undefined,
   /** The user's proxies, `http_proxy` and its like, for programs that fetch. They may hold a password. */
   proxies: () => readAll(["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"]),
+  /** `PYRO_NAME_SERVERS`: whom guests' names are asked of, `ADDRESS` or `ADDRESS:PORT` with commas between them; those of the host's resolv.conf when unset. */
+  nameServers: () => (read("PYRO_NAME_SERVERS") ?? "").split(",").map((each) => each.trim()).filter((each) => each !== ""),
+  /** Any variable that the user names, as the one that a secret's value is in. */
+  secret: (name: string) => read(name),
   /** `PYRO_PLAIN_HTTP_REGISTRIES`: registries that are asked without TLS, `HOST:PORT` with commas between them. */
   plainHttpRegistries: () => (read("PYRO_PLAIN_HTTP_REGISTRIES") ?? "").split(",").map((each) => each.trim().toLowerCase()).filter((each) => each !== ""),
   /** `PYRO_CATALOG`: a file with names of the user's own for images; `pyro-mcp/catalog.json` in XDG_CONFIG_HOME when unset. */

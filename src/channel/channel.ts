@@ -10,7 +10,7 @@ import { attachJob, forgetJobFields, jobsOf, killJobFields, startJob, type Attac
 import { statsFields, statsOf, statsResult, type GuestStats } from "./stats.js";
 import { packTree, unpackTree, type PackOptions, type PackedTree, type UnpackOptions } from "./copy.js";
 import { list, readFile, stat, writeFile, type GuestEntry, type GuestPath, type GuestStat, type ReadFileOptions, type WriteFileOptions } from "./files.js";
-import { u8, type Field, type Fields, type TagName } from "./message.js";
+import { u16, u8, type Field, type Fields, type TagName } from "./message.js";
 import { Mux } from "./mux.js";
 import type { TreeEntry } from "./tree.js";
 import { exec, type ExecRequest, type GuestProcess, type SignalScope } from "./process.js";
@@ -25,6 +25,19 @@ export interface Identity {
   hostname: string;
   /** 32 hexadecimal digits. */
   machineId: string;
+  /** Of a guest whose card has a gateway. */
+  network?: GuestNetwork;
+}
+
+/** What the guest's card is told. IPv4 addresses. */
+export interface GuestNetwork {
+  address: string;
+  /** 8 to 30 bits. */
+  prefix: number;
+  gateway: string;
+  nameServer: string;
+  /** 576 to 65,535 bytes. */
+  mtu: number;
 }
 
 export interface Channel {
@@ -106,8 +119,7 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     killJob: async (name, number, scope, { signal } = {}) => void (await ask(`signal the job ${name}`, killJobFields(name, number, scope), [], signal)),
     forgetJob: async (name, { signal } = {}) => void (await ask(`forget the job ${name}`, forgetJobFields(name), [], signal)),
     stats: async ({ signal } = {}) => statsOf(await ask("tell how it is", statsFields, statsResult, signal)),
-    identify: async ({ vmId, hostname, machineId }) =>
-      clockOf(await ask("take its identity", identifyFields({ vmId, hostname, machineId }), ["CLOCK"])),
+    identify: async (identity) => clockOf(await ask("take its identity", identifyFields(identity), ["CLOCK"])),
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
     addEntropy: async (bytes) => void (await ask("take entropy", [["KIND", u8(8)], ["ENTROPY", bytes]])),
     ping: async () => Number((await ask("answer a ping", [["KIND", u8(9)]], ["DURATION"])).get("DURATION")!.readBigUInt64LE()) / 1e6,
@@ -123,16 +135,21 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
   };
 }
 
-function identifyFields({ vmId, hostname, machineId }: Identity): Field[] {
+function identifyFields({ vmId, hostname, machineId, network }: Identity): Field[] {
   return [
     ["KIND", u8(6)],
     ["VM_ID", Buffer.from(vmId)],
     ["HOSTNAME", Buffer.from(hostname)],
     ["MACHINE_ID", Buffer.from(machineId)],
     ["ENTROPY", randomBytes(64)],
+    ...(network === undefined ? [] : [["NETWORK", networkField(network)] as const]),
     // Last, so that it is as late as it can be.
     ["CLOCK", now()],
   ];
+}
+
+function networkField({ address, prefix, gateway, nameServer, mtu }: GuestNetwork): Buffer {
+  return Buffer.concat([...[address, gateway, nameServer].map((each) => Buffer.from(each.split(".").map(Number))), u8(prefix), u16(mtu)]);
 }
 
 function now(): Buffer {

@@ -1,5 +1,5 @@
 /** The port to the guest: a connection over one serial port, as protocol/PROTOCOL.md has it. */
-export { connectChannel, type Channel, type Identity } from "./channel.js";
+export { connectChannel, type Channel, type GuestNetwork, type Identity } from "./channel.js";
 export { type ConnectOptions, type Hello } from "./connect.js";
 export { checkExec, type ExecOutcome, type ExecRequest, type ExecSuccess, type GuestProcess, type SignalScope } from "./process.js";
 export { type Failure } from "./stream.js";

@@ -1,5 +1,5 @@
 import { toJson } from "../base/json.js";
-import type { Phase, PullProgress } from "../core/index.js";
+import type { Phase, PullProgress, Refusal } from "../core/index.js";
 import { formatBytes, type Output } from "./render.js";
 
 /** Whose lines they are. */
@@ -41,6 +41,7 @@ export function phaseLine(output: Output, verb: Verb, environment: string, phase
   const message = messages[phase.phase];
   const how = phase.phase !== "start" ? "" : "accelerator" in phase ? ` accelerator=${phase.accelerator}` : ` execution_mode=${phase.executionMode}`;
   output.line(`[${verb}] phase=${phase.phase} environment=${environment}${how}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
+  if (phase.phase === "exec") for (const { protocol, hostIp, hostPort, guestPort } of phase.publishedPorts ?? []) output.line(`[${verb}] published ${protocol} ${hostIp}:${hostPort} guest_port=${guestPort}`);
 }
 
 const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {
@@ -50,3 +51,18 @@ const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {
   start: undefined,
   exec: undefined,
 };
+
+/** The most lines about refusals that one command gets: whoever wants more of them reads the audit. */
+const maxRefusalLines = 20;
+
+/** Shows what the network refuses the guest, a line each. */
+export function refusalLines(output: Output, verb: "run" | "exec"): (refusal: Refusal) => void {
+  let shown = 0;
+  return ({ rule, reason, protocol, name, address, port }) => {
+    shown++;
+    if (shown > maxRefusalLines) return;
+    const target = [name, address === undefined ? undefined : `${address}${port === undefined ? "" : `:${port}`}`].filter((each) => each !== undefined).join(" ");
+    output.line(`[${verb}] refused ${protocol} ${target} rule=${JSON.stringify(rule)}${reason === "" ? "" : ` reason=${JSON.stringify(reason)}`}`);
+    if (shown === maxRefusalLines) output.line(`[${verb}] refused message="no more lines about refusals"`);
+  };
+}

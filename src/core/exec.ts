@@ -5,17 +5,22 @@ import { PyroError } from "../base/error.js";
 import { cancelled } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { ImageConfig } from "../environments/index.js";
+import type { GatewayControl } from "../net/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import { breakable } from "./break-off.js";
 import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
 import { inImage } from "./image-config.js";
 import { checkLimit, limits } from "./limits.js";
+import type { Refusal, RefusalWatch } from "./refusals.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
 /** A VM whose guest answers, whoever started it. */
-export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config"> & { vm: Pick<RunningVm, "exited" | "console"> };
+export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config" | "variables"> & { vm: Pick<RunningVm, "exited" | "console">; openGateway?: OpenGateway };
+
+/** A connection to the gateway of a VM with a network, for a while. Throws NOT_FOUND where it is gone. */
+export type OpenGateway = () => Promise<{ control: GatewayControl; release: () => void }>;
 
 /** A command as it runs, wherever it does. */
 export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void; resize?: GuestProcess["resize"] };
@@ -34,6 +39,9 @@ export interface Runner {
   vm?: AnsweringVm["vm"];
   /** What the image that it runs from says of its commands. */
   config?: ImageConfig;
+  /** Of every command here, unless it says otherwise. */
+  variables?: Readonly<Record<string, string>>;
+  openGateway?: OpenGateway;
 }
 
 /** In what surroundings a command runs. */
@@ -77,6 +85,8 @@ export interface ExecOptions {
   signal?: AbortSignal;
   /** Called once with the means to send the command's process group a signal (Linux number). */
   onStarted?: (sendSignal: (signal: number) => void) => void;
+  /** Called when the guest's network refuses something while the command runs; for the same thing once. */
+  onRefused?: (refusal: Refusal) => void;
 }
 
 export interface ExecResult {
@@ -104,6 +114,8 @@ export interface ExecResult {
   durationMs: number;
   /** Until the VM was ready, milliseconds. */
   bootMs: number;
+  /** What the network refused the guest meanwhile; absent where it refused nothing. At most 32. */
+  refusals?: Refusal[];
 }
 
 /** What the time-out of a command is where none is given: somebody who sits at a terminal is not to be cut off by a default; the VM's time to live does it. */
@@ -116,15 +128,23 @@ export async function execInVm(vm: Runner, environment: string, request: ExecReq
   checkLimit("timeoutSeconds", request.timeoutSeconds);
   checkLimit("captureBytes", request.captureBytes);
   const { terminal } = request;
+  const watch = vm.openGateway && (await watched(vm.openGateway, options.onRefused));
   let guest: RunningCommand | undefined;
   let result: ExecResult | undefined;
   try {
     const tty = await terminal?.open(({ rows, columns }) => guest?.resize?.(rows, columns));
-    guest = vm.channel.exec({ ...guestCommand(request, vm.config), stdin: request.stdin !== undefined, ...(tty && { tty }) });
-    return (result = await attend(vm, guest, environment, request, options));
+    guest = vm.channel.exec({ ...guestCommand(request, vm.config, vm.variables), stdin: request.stdin !== undefined, ...(tty && { tty }) });
+    result = await attend(vm, guest, environment, request, options);
+    const refusals = (await watch?.end()) ?? [];
+    return refusals.length === 0 ? result : { ...result, refusals };
   } finally {
+    void watch?.end();
     await terminal?.close(result);
   }
+}
+
+async function watched(openGateway: OpenGateway, onRefused: ExecOptions["onRefused"]): Promise<RefusalWatch> {
+  return (await import("./refusals.js")).watchRefusals(openGateway(), onRefused);
 }
 
 async function attend(vm: Runner, guest: RunningCommand, environment: string, request: ExecRequest, options: ExecOptions): Promise<ExecResult> {
@@ -167,8 +187,8 @@ async function attend(vm: Runner, guest: RunningCommand, environment: string, re
 }
 
 /** A command as the channel has it. */
-export function guestCommand(request: Surroundings & { command: Command }, config?: ImageConfig): GuestExecRequest {
-  const { command, env, cwd, user } = inImage(request, config);
+export function guestCommand(request: Surroundings & { command: Command }, config?: ImageConfig, variables?: Readonly<Record<string, string>>): GuestExecRequest {
+  const { command, env, cwd, user } = inImage(variables === undefined ? request : { ...request, env: { ...variables, ...request.env } }, config);
   return {
     ...(typeof command === "string" ? { shell: command } : { argv: command.map((word) => (typeof word === "string" ? word : Buffer.from(word))) }),
     ...(env !== undefined && { env: { ...env } }),

@@ -8,6 +8,9 @@ export { anyVms } from "./vms/any.js";
 export type { Command } from "./command.js";
 export { timeoutOf, type CommandTerminal, type ExecOptions, type ExecResult, type Surroundings, type TerminalSize } from "./exec.js";
 export type { Phase } from "./start.js";
+export { parseHostPattern } from "./policy/host-pattern.js";
+export type { NetworkRequest, PolicyRequest, PublishedPort } from "./network.js";
+export type { Refusal } from "./refusals.js";
 
 const doctor = () => import("./doctor.js");
 export const diagnose = lazily(doctor, "diagnose");
@@ -43,6 +46,10 @@ export const execVm = lazily(vms, "execVm");
 export const listVms = lazily(vms, "listVms");
 export const listVmsFor = lazily(vms, "listVmsFor");
 export const networkInfoVm = lazily(vms, "networkInfoVm");
+export const networkInfoOf = lazily(vms, "networkInfoOf");
+export const setNetworkOf = lazily(vms, "setNetworkOf");
+export const setNetworkVm = lazily(vms, "setNetworkVm");
+export const auditVm = lazily(vms, "auditVm");
 export const openVm = lazily(vms, "openVm");
 export const reapExpired = lazily(vms, "reapExpired");
 export const startVm = lazily(vms, "startVm");
@@ -50,7 +57,7 @@ export const statsVm = lazily(vms, "statsVm");
 export const statusVm = lazily(vms, "statusVm");
 export const stopVm = lazily(vms, "stopVm");
 export const vmLogs = lazily(vms, "vmLogs");
-export type { CreateRequest, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm, VmState, VmStats } from "./vms/index.js";
+export type { AuditRecord, CreateRequest, NetworkCounters, NetworkInfo, OneCommand, OpenedVm, OpenRequest, Vm, VmState, VmStats } from "./vms/index.js";
 
 // What is done in a VM that answers; all but `spawnInVm` wait anyway.
 export { execInVm } from "./exec.js";

@@ -62,7 +62,7 @@ export async function startJob(vm: AnsweringVm, request: JobRequest, options: { 
   const name = request.name ?? `job-${randomBytes(4).toString("hex")}`;
   checkName(name);
   checkCommand(request.command);
-  const { pid } = await vm.channel.startJob(name, guestCommand(request, vm.config), options);
+  const { pid } = await vm.channel.startJob(name, guestCommand(request, vm.config, vm.variables), options);
   return { name, pid };
 }
 

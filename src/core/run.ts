@@ -1,9 +1,11 @@
 /** One command in a VM of its own: create, start, exec, gone. */
+import { resolve } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { isInCatalog } from "../environments/index.js";
 import { checkLimit, limits } from "./limits.js";
-import { checkNetwork } from "./network.js";
+import { checkHostCompat, networkOf, type NetworkRequest } from "./network.js";
+import type { Refusal } from "./refusals.js";
 import { checkCommand, type Command } from "./command.js";
 import { execInVm, timeoutOf, type AnsweringVm, type CommandTerminal, type ExecResult, type Surroundings } from "./exec.js";
 import type { Host } from "./host-compat.js";
@@ -11,7 +13,7 @@ import { commandOf } from "./image-config.js";
 import { isHostsFault } from "./hosts-fault.js";
 import { newVmId, startVm, type Phase, type StartedVm } from "./start.js";
 
-export interface RunRequest extends Surroundings {
+export interface RunRequest extends Surroundings, NetworkRequest {
   environment: string;
   /** What an image runs by itself when left out. An array goes to the image's entrypoint, if it has one. */
   command?: Command | undefined;
@@ -27,7 +29,8 @@ export interface RunRequest extends Surroundings {
   timeoutSeconds?: number;
   /** 1 to 604,800; default 600, or as much longer as the time-out needs. Counted from the VM's start. */
   ttlSeconds?: number;
-  network?: boolean;
+  /** A file for the audit of its network: a line of JSON for each name, connection and refusal. After 4 MiB it becomes FILE.1, and a new one begins. */
+  auditFile?: string;
   /** Runs the command on the host, which isolates little or nothing, if no VM can be had. Never done without this. */
   allowHostCompat?: boolean;
 }
@@ -36,6 +39,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   onPhase?: (phase: Phase) => void;
   onStarted?: (sendSignal: (signal: number) => void) => void;
+  /** Called when the guest's network refuses something; for the same thing once. */
+  onRefused?: (refusal: Refusal) => void;
   /** Bytes kept of each output stream; default 1 MiB. */
   captureBytes?: number;
   stdin?: Readable;
@@ -62,18 +67,19 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
   const captureBytes = checkLimit("captureBytes", options.captureBytes);
   if (request.command !== undefined) checkCommand(request.command);
   else if (isInCatalog(request.environment)) commandOf(request, undefined, request.environment); // said before anything is fetched
-  checkNetwork(request.network);
+  const network = await networkOf(request);
+  checkHostCompat(request, network);
   const { env, cwd, user } = request;
   const surroundings = { ...(env && { env }), ...(cwd !== undefined && { cwd }), ...(user !== undefined && { user }) };
   const { signal, onPhase } = options;
-  const vm = await startVm(checked, { ...(signal && { signal }), ...(onPhase && { onPhase }) }).catch((error: unknown) => {
+  const vm = await startVm({ ...checked, ...(network && { network }), ...(request.auditFile !== undefined && { auditFile: resolve(request.auditFile) }) }, { ...(signal && { signal }), ...(onPhase && { onPhase }) }).catch((error: unknown) => {
     if (!request.allowHostCompat || !isHostsFault(error)) throw error;
-    return hostInstead(error, checked, onPhase);
+    return hostInstead(error, { ttlSeconds: checked.ttlSeconds, network: network !== undefined }, onPhase);
   });
   try {
     const command = commandOf(request, "config" in vm ? vm.config : undefined, request.environment);
     await inGuest(vm, options.before);
-    const result = await execInVm(vm, request.environment, { command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }) });
+    const result = await execInVm(vm, request.environment, { command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }), ...(options.onRefused && { onRefused: options.onRefused }) });
     await inGuest(vm, options.after);
     return result;
   } finally {
@@ -83,9 +89,9 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
 }
 
 /** Never but where the caller allowed it. */
-async function hostInstead({ message }: PyroError, { ttlSeconds }: { ttlSeconds: number }, onPhase: RunOptions["onPhase"]): Promise<Host> {
+async function hostInstead({ message }: PyroError, { ttlSeconds, network }: { ttlSeconds: number; network: boolean }, onPhase: RunOptions["onPhase"]): Promise<Host> {
   const { openHost } = await import("./host-compat.js");
-  const host = await openHost({ vmId: newVmId(), ttlSeconds, network: false, reason: message });
+  const host = await openHost({ vmId: newVmId(), ttlSeconds, network, reason: message });
   onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
   onPhase?.({ phase: "exec", bootMs: host.bootMs });
   return host;

@@ -53,7 +53,7 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
   checkCommand(request.command);
   const timeoutSeconds = request.timeoutSeconds === undefined ? undefined : checkLimit("timeoutSeconds", request.timeoutSeconds);
   const stdin = request.stdin === true || request.tty !== undefined;
-  const guest = vm.channel.exec({ ...guestCommand(request, vm.config), stdin, ...(request.tty !== undefined && { tty: request.tty }) });
+  const guest = vm.channel.exec({ ...guestCommand(request, vm.config, vm.variables), stdin, ...(request.tty !== undefined && { tty: request.tty }) });
   const running = breakable(guest.result, [guest.stdout, guest.stderr], () => guest.cancel());
   let timedOut = false;
   let killedByUs = false;

@@ -10,8 +10,11 @@ import { log } from "../base/log.js";
 import { holdEnvironment, openEnvironment, pullEnvironment, scratchDisk, type ImageConfig, type OpenEnvironment, type OpenOptions, type PullProgress } from "../environments/index.js";
 import { bootDeadline, bootLimits, chooseAccelerator, forking, hostUptimeMs, qemuVersion, startVm as boot, type AcceleratorChoice, type BootLimits, type RunningVm, type VmPlace, type VmSpec } from "../vmm/index.js";
 import type { Channel } from "../channel/index.js";
+import type { OpenGateway } from "./exec.js";
+import type { NetworkStart, VmGateway } from "./gateway.js";
 import { checkHost } from "./host-room.js";
 import { limits } from "./limits.js";
+import type { Network, PublishedPort } from "./network.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
 
 /** What happens between the call and the command, for whoever shows it. */
@@ -25,7 +28,8 @@ export type Phase =
   | { phase: "start"; accelerator: "kvm" | "tcg"; kvmReason?: string }
   /** The caller allowed it, and no VM can be had. `warning` says what is not isolated, and why. */
   | { phase: "start"; executionMode: "host_compat"; warning: string }
-  | { phase: "exec"; bootMs: number };
+  /** The VM is ready. `publishedPorts`: the guest's ports on this host, if there are any. */
+  | { phase: "exec"; bootMs: number; publishedPorts?: readonly PublishedPort[] };
 
 export interface StartRequest {
   environment: string;
@@ -40,6 +44,9 @@ export interface StartRequest {
   vmId?: string;
   /** For a VM that others use, and that can outlive this process. */
   place?: VmPlace;
+  network?: Network;
+  /** Where the gateway keeps its audit; absolute. */
+  auditFile?: string;
   /** What the environment has to be: that which the disk in the place was written over. */
   environmentDigest?: string;
 }
@@ -62,6 +69,11 @@ export interface StartedVm {
   accelerator: "kvm" | "tcg";
   channel: Channel;
   vm: RunningVm;
+  /** What every command is told of the network, as variables. */
+  variables?: Readonly<Record<string, string>>;
+  /** Of a VM with a network. */
+  gateway?: VmGateway;
+  openGateway?: OpenGateway;
   /** From the start of QEMU to the guest being ready for a command, milliseconds. */
   bootMs: number;
   end(): Promise<void>;
@@ -80,14 +92,24 @@ const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED"
 
 export function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   return withPrepared(request, options, async (prepared) => {
-    await checkHost(prepared.spec);
-    const vm = await forkOrBoot(prepared, request, options);
+    const [network] = await Promise.all([request.network && startingNetwork(request.network, request.auditFile), checkHost(prepared.spec)]);
+    const vm = await forkOrBoot(prepared, request, options, network);
     const { digest, config } = prepared.environment;
     return { ...vm, environmentDigest: digest, ...(config && { config }) };
   });
 }
 
-async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared, { vmId = newVmId(), endsAtUptimeMs }: StartRequest, options: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
+/** Few VMs have a network, and none of the others loads what it takes. */
+async function startingNetwork(network: Network, auditFile: string | undefined): Promise<NetworkStart> {
+  return (await import("./gateway.js")).prepareNetwork(network, auditFile);
+}
+
+/** The network is what keeps a VM from starting: no template is to blame, and another VM would fare no better. */
+class NetworkFailure {
+  constructor(readonly error: unknown) {}
+}
+
+async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared, { vmId = newVmId(), endsAtUptimeMs }: StartRequest, options: StartOptions, network: NetworkStart | undefined): Promise<Omit<StartedVm, "environmentDigest">> {
   const { signal, onPhase } = options;
   // A disk with a life behind it belongs to no template's memory.
   const template = options.cold || machine.place?.disk === "kept" ? undefined : await findOrMakeTemplate({ environment, spec: machine, accelerator: choice.accelerator, hold }, options);
@@ -98,9 +120,10 @@ async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared
   if (template !== undefined) {
     try {
       const forked = { ...spec, lockShared: [...(spec.lockShared ?? []), template.lockFile] };
-      return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, vmId, begin, options);
+      return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, vmId, begin, options, network);
     } catch (error) {
       checkSignal(signal);
+      if (error instanceof NetworkFailure) throw error.error;
       if (performance.now() - begin >= spec.ttlSeconds! * 1000) throw error; // it had its time
       const { code, message } = toPyroError(error);
       if (templatesFault.has(code)) await discardTemplate(template, message);
@@ -108,7 +131,9 @@ async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared
     }
   }
   await hold();
-  return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options);
+  return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options, network).catch((error: unknown) => {
+    throw error instanceof NetworkFailure ? error.error : error;
+  });
 }
 
 /** With what is left of its time now: what had to be made first may have taken minutes. */
@@ -156,6 +181,7 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
       ttlSeconds: request.ttlSeconds,
       lockShared: [environment.lockFile],
       ...(request.place !== undefined && { place: request.place }),
+      ...(request.network !== undefined && { gateway: (await import("../net/index.js")).gatewayProgram() }),
     };
     return await work({ environment, spec, choice, hold });
   } finally {
@@ -164,24 +190,40 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
 }
 
 /** Waits for the hello and makes the guest itself. */
-async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vmId: string, begin: number, { signal, onPhase }: StartOptions): Promise<Omit<StartedVm, "environmentDigest">> {
+async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vmId: string, begin: number, { signal, onPhase }: StartOptions, network: NetworkStart | undefined): Promise<Omit<StartedVm, "environmentDigest">> {
   const vm = await start();
   try {
     const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
+    const net = network && (await import("./gateway.js"));
+    const configuring = network && net!.configureGateway(vm, vmId, network);
+    configuring?.catch(() => {});
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex") });
+      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...(net && { network: net.guestNetwork }) });
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
+    const networked = network && (await networkReady(network, configuring!, channel));
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
-    onPhase?.({ phase: "exec", bootMs });
-    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
+    const publishedPorts = networked?.gateway?.published ?? [];
+    onPhase?.({ phase: "exec", bootMs, ...(publishedPorts.length > 0 && { publishedPorts }) });
+    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, ...networked, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
   } catch (error) {
     await vm.end();
     checkSignal(signal); // what broke because it was to end is no failure of its own
     throw error;
+  }
+}
+
+async function networkReady(network: NetworkStart, configuring: Promise<VmGateway>, channel: Channel): Promise<Pick<StartedVm, "gateway" | "variables" | "openGateway">> {
+  try {
+    const gateway = await configuring;
+    const { placeholderVariables } = await import("./gateway.js");
+    const trust = gateway.caCertificate === undefined ? {} : await (await import("./guest-trust.js")).trustInGuest(channel, gateway.caCertificate);
+    return { gateway, variables: { ...trust, ...placeholderVariables(network) }, openGateway: () => Promise.resolve({ control: gateway.control, release: () => {} }) };
+  } catch (error) {
+    throw new NetworkFailure(error);
   }
 }
 

@@ -3,7 +3,7 @@ import * as z from "zod";
 import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { nearest } from "../base/nearest.js";
-import { isImagePath, limits } from "../core/index.js";
+import { isImagePath, limits, parseHostPattern } from "../core/index.js";
 
 /** A whole number within core's limits. The default is core's as well: what is left out stays out, and is only told. */
 function limit(name: "vcpuCount" | "memMib" | "timeoutSeconds" | "ttlSeconds", description: string) {
@@ -14,6 +14,12 @@ function limit(name: "vcpuCount" | "memMib" | "timeoutSeconds" | "ttlSeconds", d
 
 function flag(description: string) {
   return z.boolean({ error: is("true or false") }).optional().meta({ description: `${description} Default false.`, default: false });
+}
+
+function hosts(description: string) {
+  const error = is("an array of names, as example.org, *.example.org or example.org:443, and no addresses");
+  const isName = (text: string) => parseHostPattern(text)?.address === undefined && parseHostPattern(text) !== undefined;
+  return z.array(z.string({ error }).refine(isName, { error }), { error }).max(64, { error: is("an array of at most 64 names") }).optional().describe(description);
 }
 
 const commandError = is('a line for the guest\'s shell, as "git --version", or an array of words that is executed without a shell, as ["git", "--version"]');
@@ -28,7 +34,10 @@ export const argument = {
   memMib: limit("memMib", "Memory, MiB."),
   timeoutSeconds: limit("timeoutSeconds", "Time for the command, seconds; then it is killed with all it started, and the result says timed_out."),
   ttlSeconds: limit("ttlSeconds", "Time for the VM to live, seconds; then it ends, whatever happens."),
-  network: flag("Lets the guest reach the network. Refused while there is no gateway that could hold a policy: guests have no network."),
+  network: flag("Lets the guest reach the public internet; never this host or private networks."),
+  // No address and no network, which would open what is private: that is for whoever runs the server, not for a model.
+  allowHosts: hosts("Lets the guest reach these hosts and nothing else: example.org, *.example.org:443. Give it instead of network: true where the hosts are known."),
+  denyHosts: hosts("Hosts that the guest may not reach, whatever else is allowed."),
   allowHostCompat: flag("Runs the command on the host, NOT ISOLATED, if this host can't run a VM. Set it only if the user has asked for that."),
   vmId: z.string({ error: is("the vm_id that vm_create or vm_open gave, as vm-k3v9x2mq") }).describe("The vm_id that vm_create or vm_open gave."),
 };

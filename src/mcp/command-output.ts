@@ -2,7 +2,8 @@
 import { Writable } from "node:stream";
 import type { ResourceLink } from "@modelcontextprotocol/server";
 import { toJson, type Json } from "../base/json.js";
-import { Capture, type ExecResult } from "../core/index.js";
+import { harmlessLine } from "../base/harmless.js";
+import { Capture, type ExecResult, type Refusal } from "../core/index.js";
 import { keptBytes, resultUri, type KeptOutput, type KeptResults, type StreamName } from "./kept-results.js";
 import type { Outcome } from "./tool.js";
 
@@ -52,8 +53,14 @@ function linkTo(id: string, name: StreamName, text: string, totalBytes: number):
 }
 
 function textOf(result: ExecResult): string {
-  const { exitCode, signal, timedOut, durationMs, environment, executionMode, stdout, stderr, stdoutBytes, stderrBytes } = result;
+  const { exitCode, signal, timedOut, durationMs, environment, executionMode, stdout, stderr, stdoutBytes, stderrBytes, refusals = [] } = result;
   const how = [timedOut ? "timed_out" : undefined, signal, `${durationMs} ms`, environment, ...(executionMode === "guest" ? [] : [`${executionMode}: NOT ISOLATED`])].filter((each) => each !== undefined);
   const part = (name: string, text: string, bytes: number, truncated: boolean) => (bytes === 0 && text === "" ? [] : [`--- ${name}${truncated ? `, head and tail of ${bytes} bytes` : ""} ---`, text.replace(/\n$/, "")]);
-  return [`exit_code=${exitCode} (${how.join(", ")})`, ...part("stdout", stdout, stdoutBytes, result.stdoutTruncated), ...part("stderr", stderr, stderrBytes, result.stderrTruncated)].join("\n");
+  return [`exit_code=${exitCode} (${how.join(", ")})`, ...part("stdout", stdout, stdoutBytes, result.stdoutTruncated), ...part("stderr", stderr, stderrBytes, result.stderrTruncated), ...refusalLines(refusals)].join("\n");
+}
+
+/** Why a connection failed is what a model has to know to do better, and the command can't tell. */
+function refusalLines(refusals: readonly Refusal[]): string[] {
+  if (refusals.length === 0) return [];
+  return ["--- refused by the network's policy ---", ...refusals.map(({ protocol, name, address, port, reason, rule }) => harmlessLine(`${protocol} ${[name, address && `${address}${port === undefined ? "" : `:${port}`}`].filter(Boolean).join(" ")}: ${reason || rule}`, 400))];
 }

@@ -58,5 +58,6 @@ export const execShape = z.looseObject({
   timed_out: z.boolean(),
   duration_ms: count().describe("The command alone."),
   boot_ms: count().describe("Until the VM was ready."),
+  refusals: z.array(z.looseObject({ rule: z.string(), reason: z.string(), protocol: z.string(), name: z.string().optional(), address: z.string().optional(), port: z.int().optional() })).optional().describe("What the network refused the guest meanwhile."),
   returned_files: z.array(returnedFileShape).optional(),
 });

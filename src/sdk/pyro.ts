@@ -1,5 +1,6 @@
 import {
   attachVm,
+  auditVm,
   createVm,
   deleteVm,
   execVm,
@@ -14,12 +15,14 @@ import {
   reapExpired,
   removeEnvironment,
   runInVm,
+  setNetworkVm,
   startVm,
   statsVm,
   statusVm,
   stopVm,
   vmLogs,
   warmEnvironment,
+  type AuditRecord,
   type CreateRequest,
   type Command,
   type Environment,
@@ -29,7 +32,9 @@ import {
   type NetworkInfo,
   type OpenRequest,
   type Phase,
+  type PolicyRequest,
   type PullProgress,
+  type Refusal,
   type RunRequest,
   type Vm as VmRecord,
   type VmStats,
@@ -58,6 +63,8 @@ export interface RunInVmOptions extends RunRequest {
   signal?: AbortSignal;
   /** What happens before the command runs. */
   onPhase?: (phase: Phase) => void;
+  /** Called when the guest's network refuses something; for the same thing once. The result has them, too. */
+  onRefused?: (refusal: Refusal) => void;
   /** Bytes kept of each output stream, 1 KiB to 64 MiB; default 1 MiB, head and tail. */
   captureBytes?: number;
 }
@@ -121,8 +128,8 @@ export class Pyro {
    * Throws BOOT_FAILED, HOST_MISSING, INVALID_ARGUMENT, NOT_FOUND, CANCELLED (by `signal`).
    */
   async runInVm(options: RunInVmOptions): Promise<ExecResult> {
-    const { signal, onPhase, captureBytes, ...request } = options;
-    return runInVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }), ...(captureBytes !== undefined && { captureBytes }) });
+    const { signal, onPhase, onRefused, captureBytes, ...request } = options;
+    return runInVm(request, { ...(signal && { signal }), ...(onPhase && { onPhase }), ...(onRefused && { onRefused }), ...(captureBytes !== undefined && { captureBytes }) });
   }
 
   /**
@@ -155,8 +162,8 @@ export class Pyro {
    * Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE, GUEST_LOST, VMM_EXITED, TIMEOUT, CANCELLED.
    */
   async execVm(vmId: string, options: ExecVmOptions): Promise<ExecResult> {
-    const { signal, ...request } = options;
-    return execVm(vmId, request, signal === undefined ? {} : { signal });
+    const { signal, onRefused, ...request } = options;
+    return execVm(vmId, request, { ...(signal && { signal }), ...(onRefused && { onRefused }) });
   }
 
   /** Ends a VM and keeps its record, disk and log. Throws NOT_FOUND, INVALID_STATE, CANCELLED. */
@@ -189,9 +196,22 @@ export class Pyro {
     return vmLogs(vmId, undefined, options);
   }
 
-  /** What a VM may reach. Throws NOT_FOUND, CANCELLED. */
+  /** What a VM may reach, its ports on this host, and what it did with its network until now. Throws NOT_FOUND, CANCELLED. */
   async networkInfoVm(vmId: string, options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
     return networkInfoVm(vmId, options);
+  }
+
+  /**
+   * Another policy for a VM with a network, in place of the one that it has, also while it runs: connections that are not allowed any more are reset. With `network`
+   * false nothing is allowed. Throws NOT_FOUND, INVALID_ARGUMENT, INVALID_STATE for a VM without a network, VMM_EXITED where its gateway is gone, CANCELLED.
+   */
+  async setNetworkVm(vmId: string, policy: PolicyRequest, options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
+    return setNetworkVm(vmId, policy, options);
+  }
+
+  /** What a VM asked of its network and what became of it, oldest first; kept within 8 MiB. Throws NOT_FOUND, INVALID_STATE for a VM without a network, CANCELLED. */
+  async auditVm(vmId: string, options: { signal?: AbortSignal; last?: number } = {}): Promise<AuditRecord[]> {
+    return auditVm(vmId, options);
   }
 
   /** Ends what expired or lost its owner, and clears away what a crash left; done at the start of every command line, too. */

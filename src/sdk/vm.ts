@@ -1,5 +1,5 @@
 import type { Readable, Writable } from "node:stream";
-import { copyIn, copyOut, execInVm, limits, spawnInVm, type Command, type CopyOptions, type CopyResult, type ExecResult, type OpenedVm, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
+import { copyIn, copyOut, execInVm, limits, networkInfoOf, setNetworkOf, spawnInVm, type Command, type CopyOptions, type CopyResult, type ExecResult, type NetworkInfo, type OpenedVm, type PolicyRequest, type Refusal, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
 
 import { GuestFiles } from "./files.js";
 import { GuestJobs } from "./jobs.js";
@@ -20,6 +20,8 @@ export interface VmExecOptions {
   /** Where output goes as it comes, besides being captured. */
   stdout?: Writable;
   stderr?: Writable;
+  /** Called when the guest's network refuses something while the command runs; for the same thing once. */
+  onRefused?: (refusal: Refusal) => void;
   /** Kills the command. */
   signal?: AbortSignal;
 }
@@ -60,8 +62,8 @@ export class Vm implements AsyncDisposable {
 
   /** Runs a command to its end. Throws INVALID_ARGUMENT, GUEST_LOST, VMM_EXITED, TIMEOUT (the VM's time to live), CANCELLED; a time-out of the command is a result. */
   async exec(command: Command, options: VmExecOptions = {}): Promise<ExecResult> {
-    const { signal, timeoutSeconds = limits.timeoutSeconds.default, captureBytes = limits.captureBytes.default, ...rest } = options;
-    return execInVm(this.#vm, this.#vm.environment, { command, timeoutSeconds, captureBytes, ...rest }, signal === undefined ? {} : { signal });
+    const { signal, onRefused, timeoutSeconds = limits.timeoutSeconds.default, captureBytes = limits.captureBytes.default, ...rest } = options;
+    return execInVm(this.#vm, this.#vm.environment, { command, timeoutSeconds, captureBytes, ...rest }, { ...(signal && { signal }), ...(onRefused && { onRefused }) });
   }
 
   /** Starts a command and gives its streams. Throws INVALID_ARGUMENT, INVALID_STATE, CANCELLED. */
@@ -84,6 +86,19 @@ export class Vm implements AsyncDisposable {
    */
   async copyOut(source: string, destination: string, options: CopyOptions = {}): Promise<CopyResult> {
     return copyOut(this.#vm, source, destination, options);
+  }
+
+  /** What the guest may reach, its ports on this host, and what it did with its network until now. */
+  async networkInfo(): Promise<NetworkInfo> {
+    return networkInfoOf(this.#vm);
+  }
+
+  /**
+   * Another policy for a VM with a network, in place of the one that it has; connections that are not allowed any more are reset. With `network` false nothing is allowed.
+   * Throws INVALID_ARGUMENT, INVALID_STATE for a VM without a network, VMM_EXITED where its gateway is gone.
+   */
+  async setNetwork(policy: PolicyRequest): Promise<NetworkInfo> {
+    return setNetworkOf(this.#vm, policy);
   }
 
   /** Ends a VM of this process; lets go of a shared one, and ends what was begun here. Safe to call again. */

@@ -9,13 +9,18 @@ const overheadPerProcessorMib = 8;
 /** QEMU does its disk work in up to 64 threads for each disk. */
 const otherThreads = 160;
 
+/** For a gateway beside the monitor, which shares its group. */
+const gatewayMib = 256;
+const gatewayThreads = 32;
+
 /** File of the group and its value, for this machine. */
-export function hostLimits({ vcpuCount, memMib }: Pick<VmSpec, "vcpuCount" | "memMib">): Record<string, string> {
+export function hostLimits({ vcpuCount, memMib, gateway }: Pick<VmSpec, "vcpuCount" | "memMib" | "gateway">): Record<string, string> {
+  const beside = gateway === undefined ? 0 : 1;
   return {
-    "memory.max": String((memMib + overheadMib + vcpuCount * overheadPerProcessorMib) * 1048576),
+    "memory.max": String((memMib + overheadMib + vcpuCount * overheadPerProcessorMib + beside * gatewayMib) * 1048576),
     "memory.oom.group": "1", // a monitor without some of its threads is of no use
-    "pids.max": String(vcpuCount + otherThreads), // threads count
-    "cpu.max": `${(vcpuCount + 1) * 100_000} 100000`, // one more than the guest has, for all that the monitor does besides
+    "pids.max": String(vcpuCount + otherThreads + beside * gatewayThreads), // threads count
+    "cpu.max": `${(vcpuCount + 1 + beside) * 100_000} 100000`, // one more than the guest has, for all that the monitor does besides
     "cpu.weight": String(Math.min(10_000, vcpuCount * 100)), // as much as so many ordinary processes
   };
 }

@@ -32,4 +32,4 @@ export { hostBootId, hostUptimeMs } from "./host-facts.js";
 export { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
 export { harmless } from "./console.js";
 export { findVm, logTail, placeNames, portCount, readExit, syncDisk, type FoundVm, type PlaceExit, type VmUsage } from "./place.js";
-export type { Accelerator, Forking, FreezableVm, RunningVm, VmExit, VmmVersion, VmPlace, VmProgress, VmSpec } from "./vmm.js";
+export type { Accelerator, Forking, FreezableVm, GatewayProgram, RunningVm, VmExit, VmmVersion, VmPlace, VmProgress, VmSpec } from "./vmm.js";

@@ -19,6 +19,9 @@ export const placeNames = {
   port: (number: number) => `port.${number}`,
   console: "console.log",
   stderr: "vmm.log",
+  /** Of the gateway: its socket, and what it wrote to standard error. */
+  net: "net",
+  netLog: "net.log",
   exit: "exit",
   /** The top layer of the scratch disk: what the guest wrote. */
   scratch: "scratch",
@@ -41,6 +44,8 @@ export interface PlaceExit {
 export interface FoundVm {
   /** A new connection to port `number`. It may have to wait, at most until `signal`, until another process is done with that port. Throws GUEST_LOST, CANCELLED. */
   openPort(number: number, signal: AbortSignal): Promise<Socket>;
+  /** A new connection to its gateway. Throws NOT_FOUND where there is none, or it is gone. */
+  openGateway(): Promise<Socket>;
   /** Resolves when all of its processes are gone. */
   readonly exited: Promise<VmExit>;
   /** The end of the guest's console, control characters made harmless. */
@@ -95,6 +100,9 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
     openPort: (number, signal) => connectIn(place, placeNames.port(number), signal).catch((error: unknown) => {
       if (isGone(error)) throw new PyroError("GUEST_LOST", `The VM in ${place} ended.`, { cause: error });
       throw error;
+    }),
+    openGateway: () => connectIn(place, placeNames.net).catch((error: unknown) => {
+      throw new PyroError("NOT_FOUND", `The VM in ${place} has no network gateway.`, { cause: error, hint: "It was started without a network, or its gateway ended; stopped and started again it has another one." });
     }),
     exited,
     console: () => logTail(place, placeNames.console),

@@ -17,6 +17,8 @@ export interface VmSpec {
   /** Where the copy's blocks live, in files without a name; in the place's `scratch` where there is a place. */
   temporaryDirectory: string;
   place?: VmPlace;
+  /** What the card is connected to: a program that runs beside the monitor and ends with it. Without it the card has no back end. */
+  gateway?: GatewayProgram;
   /** The VM ends then, whether or not this process lives. Seconds from now. */
   ttlSeconds?: number;
   /** Files that are share-locked (flock) for as long as the VM lives. */
@@ -25,6 +27,15 @@ export interface VmSpec {
   kernelArguments?: readonly string[];
   /** How many of the guest's serial ports `pyro.0`, `pyro.1` … have a host side; with a place, all have. Default 1. */
   ports?: number;
+}
+
+/**
+ * It gets the guest's Ethernet frames as descriptor 3 (a stream, each frame behind its length, 4 bytes big-endian), a socket to us as 4, and, of a VM with a
+ * place, a listening socket as 5, which is `placeNames.net` there.
+ */
+export interface GatewayProgram {
+  command: string;
+  args: readonly string[];
 }
 
 /** Where other processes find a VM (`findVm`), so that it can outlive its maker. */
@@ -61,6 +72,10 @@ export interface RunningVm {
   readonly pid: number;
   readonly accelerator: Accelerator;
   readonly ports: readonly Duplex[];
+  /** Our end of the gateway's descriptor 4, of a VM that has one. It closes when the gateway ends. */
+  readonly gateway?: Duplex;
+  /** The end of what the gateway wrote to standard error, made harmless. */
+  gatewayLog?(): string;
   /** The end of the guest's console, control characters made harmless. */
   console(): string;
   progress(): Promise<VmProgress>;

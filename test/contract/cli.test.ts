@@ -23,7 +23,7 @@ test("commands", () => {
   expect(status).toBe(0);
   expect([...stdout.matchAll(/^  (\w+)(?: \[.*?\])? {2,}/gm)].map((match) => match[1]).filter((name) => name !== "h")).toEqual(["run", "env", "vm", "cp", "mcp", "demo", "completion", "doctor", "help"]);
   expect([...pyro("env", "--help").stdout.matchAll(/^  (\w+)\b/gm)].map((match) => match[1])).toEqual(["list", "pull", "warm", "inspect", "prune", "remove", "export", "help"]);
-  expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "reap", "help"]);
+  expect([...pyro("vm", "--help").stdout.split("Example:")[0]!.matchAll(/^  ([a-z]+)\b/gm)].map((match) => match[1])).toEqual(["create", "start", "exec", "jobs", "attach", "kill", "stop", "delete", "status", "stats", "list", "logs", "network", "audit", "reap", "help"]);
 });
 
 test("mcp: subcommands, clients and flags", () => {
@@ -96,7 +96,7 @@ test("demo ollama: log lines and a final summary line, also where there is no Ol
 
 test("flags of run", () => {
   const { stdout } = pyro("run", "--help");
-  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "-i, --interactive", "-t, --tty", "--network", "--allow-host-compat", "--json", "--quiet", "-h, --help"]);
+  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "-i, --interactive", "-t, --tty", "--network", "--allow-host", "--deny-host", "--allow-net", "--publish", "--secret", "--audit-file", "--allow-host-compat", "--json", "--quiet", "-h, --help"]);
   expect(stdout).toContain("Examples:");
   expect(pyro("help", "run").stdout).toBe(stdout);
   expect(pyro("help", "vm", "exec").stdout).toBe(pyro("vm", "exec", "--help").stdout);
@@ -130,7 +130,14 @@ test.each([
   [["run"], 125, "Missing required argument 'environment'."],
   [["run", "debian:12", "--memory", "5", "--", "true"], 125, "Unknown option '--memory'."],
   [["run", "debian:13", "--", "true"], 125, "debian:13"],
-  [["run", "debian:12", "--network", "--", "true"], 125, "Networking is not available yet"],
+  [["run", "debian:12", "--allow-host", "no host", "--", "true"], 125, 'allow_hosts has "no host"; each is a name'],
+  [["run", "debian:12", "--allow-net", "10.0.0.1/8", "--", "true"], 125, 'allow_nets has "10.0.0.1/8"; each is an IPv4 network'],
+  [["run", "debian:12", "--deny-host", "example.org", "--", "true"], 125, "Nothing of the network is allowed."],
+  [["run", "debian:12", "--publish", "80", "--", "true"], 125, 'publish has "80"; each is [HOST_IP:]HOST_PORT:GUEST_PORT'],
+  [["run", "debian:12", "--secret", "TOKEN=hunter2", "--network", "--", "true"], 125, "A secret is NAME@HOST"],
+  [["run", "debian:12", "--secret", "TOKEN@api.example.org", "--allow-host", "example.org", "--", "true"], 125, "The secret TOKEN is for api.example.org, which the guest may not reach."],
+  [["run", "debian:12", "--allow-host", "example.org", "--allow-host-compat", "--", "true"], 125, "allow_host_compat can't go with a policy"],
+  [["vm", "create", "debian:12", "--allow-host", "a/b"], 2, 'allow_hosts has "a/b"'],
   [["run", "-it", "debian:12", "--", "bash"], 125, "Standard input is no terminal, so there is none to give to the command."],
   [["completion", "csh"], 2, "Allowed choices are bash, zsh, fish."],
   [["vm", "exce"], 2, "Unknown command 'exce'."],

@@ -45,7 +45,7 @@ test("commands and subcommands", () => {
 
 test("flags are the command's own, switches once", () => {
   expect(offered("run", "--")).toEqual([
-    "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "--interactive", "--tty", "--network", "--allow-host-compat", "--json", "--quiet", "--help",
+    "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--ttl-seconds", "--env", "--user", "--workdir", "--entrypoint", "--interactive", "--tty", "--network", "--allow-host", "--deny-host", "--allow-net", "--publish", "--secret", "--audit-file", "--allow-host-compat", "--json", "--quiet", "--help",
   ]);
   expect(offered("vm", "exec", "--env", "A=b", "--json", "-t", vm, "-")).toEqual(["--timeout-seconds", "--env", "--user", "--workdir", "--interactive", "--rm", "--detach", "--job", "--quiet", "--help"]);
   expect(offered("--v")).toEqual(["--version"]);

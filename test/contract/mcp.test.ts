@@ -35,9 +35,9 @@ async function list(): Promise<Tool[]> {
 test("tools, in their order, with the arguments they need and those they can do without", async () => {
   const of = (await tools()).map(({ name, inputSchema: { properties, required = [] } }) => [name, required.join(" "), Object.keys(properties).filter((each) => !required.includes(each)).join(" ")]);
   expect(of).toEqual([
-    ["vm_run", "environment command", "vcpu_count mem_mib timeout_seconds ttl_seconds network allow_host_compat files return_paths"],
+    ["vm_run", "environment command", "vcpu_count mem_mib timeout_seconds ttl_seconds network allow_hosts deny_hosts allow_host_compat files return_paths"],
     ["vm_list_environments", "", ""],
-    ["vm_create", "environment", "vcpu_count mem_mib ttl_seconds network allow_host_compat"],
+    ["vm_create", "environment", "vcpu_count mem_mib ttl_seconds network allow_hosts deny_hosts allow_host_compat"],
     ["vm_start", "vm_id", ""],
     ["vm_exec", "vm_id command", "timeout_seconds"],
     ["vm_stop", "vm_id", ""],
@@ -45,7 +45,7 @@ test("tools, in their order, with the arguments they need and those they can do 
     ["vm_status", "vm_id", ""],
     ["vm_network_info", "vm_id", ""],
     ["vm_reap_expired", "", ""],
-    ["vm_open", "environment", "vcpu_count mem_mib ttl_seconds network allow_host_compat"],
+    ["vm_open", "environment", "vcpu_count mem_mib ttl_seconds network allow_hosts deny_hosts allow_host_compat"],
     ["vm_call", "vm_id command", "timeout_seconds files return_paths"],
   ]);
 });

@@ -9,7 +9,7 @@ import { main } from "../built.js";
 const home = mkdtempSync(join(tmpdir(), "pyro-pipe-"));
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-const names = ["list_environments", "pull_environment", "inspect_environment", "prune_environments", "create_vm", "start_vm", "exec_vm", "stop_vm", "delete_vm", "status_vm", "list_vms", "logs_vm", "network_info_vm", "reap_expired", "run_in_vm"];
+const names = ["list_environments", "pull_environment", "inspect_environment", "prune_environments", "create_vm", "start_vm", "exec_vm", "stop_vm", "delete_vm", "status_vm", "list_vms", "logs_vm", "network_info_vm", "set_network_vm", "audit_vm", "reap_expired", "run_in_vm"];
 
 interface Answer {
   jsonrpc: string;

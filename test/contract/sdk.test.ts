@@ -6,8 +6,8 @@ test("what `import … from \"pyro-mcp\"` gives", async () => {
   expect(Object.keys(sdk).sort()).toEqual(["GuestFiles", "GuestJobs", "Pyro", "PyroError", "Vm", "createServer", "errorCodes"]);
   const prototype = (sdk["Pyro"] as { prototype: object }).prototype;
   expect(Object.getOwnPropertyNames(prototype).sort()).toEqual([
-    "connectVm", "constructor", "createServer", "createVm", "deleteVm", "execVm", "exportEnvironment", "inspectEnvironment", "listEnvironments", "listVms", "logsVm", "networkInfoVm", "openVm", "pruneEnvironments",
-    "pullEnvironment", "reapExpired", "removeEnvironment", "runInVm", "startVm", "statsVm", "statusVm", "stopVm", "warmEnvironment",
+    "auditVm", "connectVm", "constructor", "createServer", "createVm", "deleteVm", "execVm", "exportEnvironment", "inspectEnvironment", "listEnvironments", "listVms", "logsVm", "networkInfoVm", "openVm", "pruneEnvironments",
+    "pullEnvironment", "reapExpired", "removeEnvironment", "runInVm", "setNetworkVm", "startVm", "statsVm", "statusVm", "stopVm", "warmEnvironment",
   ]);
 });
 

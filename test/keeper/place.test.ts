@@ -282,7 +282,7 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     writeFileSync(join(place, "exit"), "program 0\n");
     const second = keep(place, sleeper);
     const end = ended(second);
-    await until(() => logOf(place) !== "" && logOf(place) !== `${pid}\n`);
+    await until(() => !["", `${pid}\n`].includes(logOf(place)));
     expect(exitOf(place)).toBe(undefined);
     const again = await client(place);
     expect(await ask(again, "p", /\n/)).toBe(logOf(place));
@@ -327,8 +327,8 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
       [["--place", place, "--listen", "3=.x"], "FD=NAME"],
       [["--place", place, "--listen", "3="], "FD=NAME"],
       [["--place", place, "--listen", "-3=x"], "FD=NAME"],
-      [["--place", place, ...Array.from({ length: 9 }, (_each, n) => ["--listen", `3=s${n}`]).flat()], "FD=NAME"],
-      [["--place", place, ...Array.from({ length: 3 }, (_each, n) => ["--log", `4=l${n}`]).flat()], "FD=NAME"],
+      [["--place", place, ...Array.from({ length: 10 }, (_each, n) => ["--listen", `3=s${n}`]).flat()], "FD=NAME"],
+      [["--place", place, ...Array.from({ length: 4 }, (_each, n) => ["--log", `4=l${n}`]).flat()], "FD=NAME"],
     ] as const) {
       const child = spawn(program, words(options), { stdio: ["ignore", "ignore", "pipe", "ignore", "ignore", "pipe"] });
       started.push(child);

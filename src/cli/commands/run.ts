@@ -1,13 +1,13 @@
 import type { Command as Program } from "commander";
-import { limits, runInVm, type ExecResult, type Phase, type RunRequest } from "../../core/index.js";
+import { limits, runInVm, type ExecResult, type NetworkRequest, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
-import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
-import { phaseLine, warningLine } from "../phases.js";
+import { limitOption, networkOptions, splitNetwork, surroundingOptions, surroundingsOf, type NetworkFlags, type SurroundingFlags } from "../options.js";
+import { phaseLine, refusalLines, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 
 /** The flags are the request's own fields. */
-type RunFlags = Omit<RunRequest, "environment" | "command" | "entrypoint" | "cwd"> & SurroundingFlags & TerminalFlags & { entrypoint?: string; json?: boolean; quiet?: boolean };
+type RunFlags = Omit<RunRequest, "environment" | "command" | "entrypoint" | "cwd" | keyof NetworkRequest> & NetworkFlags & SurroundingFlags & TerminalFlags & { entrypoint?: string; json?: boolean; quiet?: boolean };
 
 export function define(program: Program, context: CommandContext): void {
   const command = program
@@ -22,8 +22,8 @@ export function define(program: Program, context: CommandContext): void {
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--timeout-seconds <n>", "for the command; then it is killed with all it started, status 124", "timeoutSeconds"))
     .addOption(limitOption("--ttl-seconds <n>", "for the VM, whatever happens to pyro", "ttlSeconds"));
-  terminalOptions(surroundingOptions(command).option("--entrypoint <program>", "instead of the image's own entrypoint; empty for none"))
-    .option("--network", "allow the guest to reach the network (not available yet: refused)")
+  networkOptions(terminalOptions(surroundingOptions(command).option("--entrypoint <program>", "instead of the image's own entrypoint; empty for none")))
+    .option("--audit-file <file>", "what the guest asks of the network, a line of JSON each")
     .option("--allow-host-compat", "run on the host, NOT ISOLATED, if no VM can be had")
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
@@ -53,14 +53,16 @@ async function run(environment: string, command: readonly string[], flags: RunFl
     if (ownLines) phaseLine(output, "run", environment, phase);
     if (flags.json !== true) warningLine(output, phase);
   };
-  const { json, quiet: _quiet, interactive: _interactive, tty: _tty, env, user, workdir, entrypoint, ...sizes } = flags;
-  const request = { ...sizes, ...(command.length > 0 && { command: exactWords(command) }), ...(entrypoint !== undefined && { entrypoint: entrypoint === "" ? [] : [entrypoint] }), ...surroundingsOf({ env: { ...terminalVariables(flags), ...env }, ...(user && { user }), ...(workdir && { workdir }) }) };
+  const { rest, request: network } = splitNetwork(flags);
+  const { json, quiet: _quiet, interactive: _interactive, tty: _tty, env, user, workdir, entrypoint, ...sizes } = rest;
+  const request = { ...sizes, ...network, ...(command.length > 0 && { command: exactWords(command) }), ...(entrypoint !== undefined && { entrypoint: entrypoint === "" ? [] : [entrypoint] }), ...surroundingsOf({ env: { ...terminalVariables(flags), ...env }, ...(user && { user }), ...(workdir && { workdir }) }) };
   const result = await runInVm(
     { environment, ...request },
     {
       signal: AbortSignal.any([interrupts.signal, output.lost]),
       onPhase,
       leaving: true,
+      ...(ownLines && { onRefused: refusalLines(output, "run") }),
       // Until the command runs, Ctrl-C ends everything; from then on the first one is the command's.
       onStarted: (sendSignal) => interrupts.handFirstTo(() => sendSignal(2)),
       ...inputOf(flags, output),

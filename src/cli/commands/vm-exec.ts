@@ -3,7 +3,7 @@ import { PyroError } from "../../base/error.js";
 import { attachVm, execInVm, execVm, limits, timeoutOf, type ExecResult, type Phase } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, surroundingOptions, type SurroundingFlags, surroundingsOf } from "../options.js";
-import { warningLine } from "../phases.js";
+import { refusalLines, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 import { startDetached } from "./vm-jobs.js";
@@ -56,6 +56,7 @@ async function exec(vmId: string, flags: ExecFlags, context: CommandContext): Pr
   };
   const options = {
     signal,
+    ...(!flags.json && !flags.quiet && { onRefused: refusalLines(output, "exec") }),
     ...(!flags.json && { onPhase: (phase: Phase) => warningLine(output, phase) }),
     onStarted: (sendSignal: (signal: number) => void) => interrupts.handFirstTo(() => sendSignal(2)),
   };

@@ -1,6 +1,7 @@
-import type { Command as Program } from "commander";
-import { createVm, deleteVm, listVms, networkInfoVm, reapExpired, startVm, statsVm, statusVm, stopVm, vmLogs, type CreateRequest, type Vm } from "../../core/index.js";
-import { limitOption } from "../options.js";
+import { InvalidArgumentError, Option, type Command as Program } from "commander";
+import { PyroError } from "../../base/error.js";
+import { auditVm, createVm, deleteVm, listVms, networkInfoVm, reapExpired, setNetworkVm, startVm, statsVm, statusVm, stopVm, vmLogs, type AuditRecord, type CreateRequest, type NetworkInfo, type NetworkRequest, type Vm } from "../../core/index.js";
+import { limitOption, networkOptions, policyOf, policyOptions, splitNetwork, type NetworkFlags, type PolicyFlags } from "../options.js";
 import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable, formatUntil, type Output } from "../render.js";
@@ -24,20 +25,20 @@ Example:
   pyro vm delete $id`,
   );
 
-  vm.command("create")
-    .description("make a VM's record and print its id; nothing runs yet")
+  const create = vm.command("create").description("make a VM's record and print its id; nothing runs yet");
+  networkOptions(create)
     .argument("<environment>", "name of an environment, see `pyro env list`")
     .addOption(limitOption("--vcpu-count <n>", "virtual processors", "vcpuCount"))
     .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(limitOption("--ttl-seconds <n>", "from now on, whatever happens", "ttlSeconds"))
-    .option("--network", "allow the guest to reach the network (not available yet: refused)")
     .option("--allow-host-compat", "run its one command on the host, NOT ISOLATED, if no VM can be had")
     .option("--start", "start it, too")
     .option("--json", "print JSON")
-    .action(async (environment: string, flags: JsonFlag & { start?: boolean } & Omit<CreateRequest, "environment">) => {
-      const { json, start, ...request } = flags;
-      const created = await createVm({ environment, ...request }, { signal });
+    .action(async (environment: string, flags: JsonFlag & { start?: boolean } & NetworkFlags & Omit<CreateRequest, "environment" | keyof NetworkRequest>) => {
+      const { rest, request: network } = splitNetwork(flags);
+      const { json, start, ...request } = rest;
+      const created = await createVm({ environment, ...request, ...network }, { signal });
       if (start !== true) return shown(output, created, json);
       try {
         shown(output, await startVm(created.vmId, { signal, ...phases(output, "create", environment, json) }), json);
@@ -130,14 +131,31 @@ Example:
       output.result(console === "" ? "" : `${console}\n`);
     });
 
-  vm.command("network")
-    .description("show what a VM may reach")
+  const network = vm.command("network").description("show what a VM may reach; with flags, let it reach that instead of what it could until now");
+  policyOptions(network)
+    .option("--none", "nothing at all")
     .argument("<vm-id>", "see `pyro vm list`")
     .option("--json", "print JSON")
-    .action(async (vmId: string, flags: JsonFlag) => {
-      const info = await networkInfoVm(vmId);
-      if (flags.json) return output.json(info);
-      output.result(formatTable([["vm_id", info.vmId], ["network_enabled", String(info.networkEnabled)], ["policy", info.policy]]));
+    .action(async (vmId: string, { json, none, ...flags }: JsonFlag & { none?: boolean } & PolicyFlags) => {
+      const changed = none === true || Object.keys(flags).length > 0;
+      if (none && Object.keys(flags).length > 0) throw new PyroError("INVALID_ARGUMENT", "--none goes with no other flag.");
+      const info = changed ? await setNetworkVm(vmId, none ? { network: false } : policyOf(flags), { signal }) : await networkInfoVm(vmId);
+      if (json) output.json(info);
+      else output.result(formatTable(networkRows(info)));
+    });
+
+  vm.command("audit")
+    .description("print what a VM asked of the network, and what became of it, oldest first")
+    .argument("<vm-id>", "see `pyro vm list`")
+    .addOption(new Option("--last <n>", "only the last n lines").argParser((text: string) => {
+      if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
+      return Number(text);
+    }))
+    .option("--json", "print JSON")
+    .action(async (vmId: string, { json, last }: JsonFlag & { last?: number }) => {
+      const records = await auditVm(vmId, { signal, ...(last !== undefined && { last }) });
+      if (json) output.json({ vmId, records });
+      else output.result(formatTable(records.map(auditRow)));
     });
 
   vm.command("reap")
@@ -148,6 +166,39 @@ Example:
       if (flags.json) return output.json(result);
       for (const vmId of result.reaped) output.result(`${vmId}\n`);
     });
+}
+
+function networkRows(info: NetworkInfo): string[][] {
+  const list = (name: string, values: readonly string[] | undefined) => (values === undefined || values.length === 0 ? [] : [[name, values.join(", ")]]);
+  const { counters } = info;
+  return [
+    ["vm_id", info.vmId],
+    ["network_enabled", String(info.networkEnabled)],
+    ["policy", info.policy],
+    ...list("allowed_hosts", info.allowedHosts),
+    ...list("denied_hosts", info.deniedHosts),
+    ...list("allowed_nets", info.allowedNets),
+    ...(info.guestIp === undefined ? [] : [["guest_ip", info.guestIp], ["gateway_ip", info.gatewayIp!], ["dns", info.dns!], ["interface", info.interface!]]),
+    ...list("published_ports", info.publishedPorts?.map(({ protocol, hostIp, hostPort, guestPort }) => `${hostIp}:${hostPort}:${guestPort}/${protocol}`)),
+    ...list("secrets", info.secrets?.map(({ name, host }) => `${name}@${host}`)),
+    ...(info.gatewayRunning === undefined ? [] : [["gateway_running", String(info.gatewayRunning)]]),
+    ...(counters === undefined
+      ? []
+      : [
+          ["connections", `${counters.connectionsTotal}, ${counters.connectionsOpen} of them open`],
+          ["refused", String(counters.refusedTotal)],
+          ["dns_queries", String(counters.dnsQueries)],
+          ["sent", formatBytes(counters.bytesSent)],
+          ["received", formatBytes(counters.bytesReceived)],
+        ]),
+  ];
+}
+
+function auditRow(record: AuditRecord): string[] {
+  const { time, type, protocol, name, address, port, query, rule, reason, bytesSent, bytesReceived, secret } = record;
+  const target = [name, address === undefined ? undefined : `${address}${port === undefined ? "" : `:${port}`}`].filter((each) => each !== undefined).join(" ");
+  const facts = { query, rule, reason, sent: bytesSent, received: bytesReceived, secret };
+  return [time, type, protocol, target, Object.entries(facts).flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${JSON.stringify(value)}`])).join(" ")];
 }
 
 function shown(output: Output, vm: Vm, json: boolean | undefined): void {

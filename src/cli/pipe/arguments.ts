@@ -18,6 +18,7 @@ const text: Kind = { is: "a string of Unicode characters", allows: isText };
 const flag: Kind = { is: "true or false", allows: (value) => typeof value === "boolean" };
 const command: Kind = { is: "a string for the guest's login shell, or an array of strings that is executed as it is", allows: (value) => isText(value) || (Array.isArray(value) && value.every(isText)) };
 const variables: Kind = { is: "an object whose names and values are strings", allows: (value) => isObject(value) && Object.entries(value).flat().every(isText) };
+const texts: Kind = { is: "an array of strings", allows: (value) => Array.isArray(value) && value.every(isText) };
 const numbers = Object.fromEntries(Object.entries(limits).map(([name, { min, max }]) => [snakeCase(name), { is: `a whole number from ${min} to ${max}`, allows: (value: unknown) => typeof value === "number" }]));
 
 /** Every argument there is, in the spelling of the contract. One name means the same for every method. */
@@ -27,6 +28,13 @@ const kinds: Readonly<Record<string, Kind>> = {
   vm_id: text,
   command,
   network: flag,
+  allow_hosts: texts,
+  deny_hosts: texts,
+  allow_nets: texts,
+  publish: texts,
+  secrets: texts,
+  audit_file: text,
+  last: { is: "a whole number", allows: (value) => Number.isSafeInteger(value) && (value as number) >= 0 },
   allow_host_compat: flag,
   force: flag,
   env: variables,

@@ -1,5 +1,6 @@
 /** Which method is which of core's verbs, with which arguments. docs/pipe.md shows the same table to people. */
 import {
+  auditVm,
   createVm,
   deleteVm,
   execVm,
@@ -11,6 +12,7 @@ import {
   pullEnvironment,
   reapExpired,
   runInVm,
+  setNetworkVm,
   startVm,
   statusVm,
   stopVm,
@@ -18,6 +20,7 @@ import {
   type CreateRequest,
   type OneCommand,
   type Phase,
+  type PolicyRequest,
   type RunRequest,
 } from "../../core/index.js";
 import { parseArguments, type ArgumentNames } from "./arguments.js";
@@ -47,6 +50,8 @@ interface OfEnvironment {
 const nothing = { required: [], optional: [] } as const;
 const ofVm = { required: ["vm_id"], optional: [] } as const;
 const sized = ["vcpu_count", "mem_mib", "disk_mib", "ttl_seconds", "network", "allow_host_compat"] as const;
+const policy = ["allow_hosts", "deny_hosts", "allow_nets"] as const;
+const networked = [...policy, "publish", "secrets"] as const;
 const surroundings = ["timeout_seconds", "capture_bytes", "env", "cwd", "user"] as const;
 
 export const methods: ReadonlyMap<string, Method> = new Map([
@@ -55,7 +60,7 @@ export const methods: ReadonlyMap<string, Method> = new Map([
     pullEnvironment(environment, { ...options, signal, onPhase, onProgress: (progress) => onPhase({ phase: "pull", progress }) })),
   method<OfEnvironment>("inspect_environment", { required: ["environment"], optional: [] }, ({ environment }, { signal }) => inspectEnvironment(environment, { signal })),
   method<object>("prune_environments", nothing, (_, { signal }) => pruneEnvironments({ signal })),
-  method<CreateRequest>("create_vm", { required: ["environment"], optional: sized }, (request, { signal }) => createVm(request, { signal })),
+  method<CreateRequest>("create_vm", { required: ["environment"], optional: [...sized, ...networked] }, (request, { signal }) => createVm(request, { signal })),
   method<OfVm>("start_vm", ofVm, ({ vmId }, call) => startVm(vmId, call)),
   method<OfVm & OneCommand>("exec_vm", { required: ["vm_id", "command"], optional: surroundings }, ({ vmId, ...request }, { signal }) => execVm(vmId, request, { signal })),
   method<OfVm>("stop_vm", ofVm, ({ vmId }, { signal }) => stopVm(vmId, { signal })),
@@ -64,8 +69,10 @@ export const methods: ReadonlyMap<string, Method> = new Map([
   method<object>("list_vms", nothing, () => listVms()),
   method<OfVm>("logs_vm", ofVm, ({ vmId }) => vmLogs(vmId)),
   method<OfVm>("network_info_vm", ofVm, ({ vmId }) => networkInfoVm(vmId)),
+  method<OfVm & PolicyRequest>("set_network_vm", { required: ["vm_id"], optional: ["network", ...policy] }, ({ vmId, ...request }, { signal }) => setNetworkVm(vmId, request, { signal })),
+  method<OfVm & { last?: number }>("audit_vm", { required: ["vm_id"], optional: ["last"] }, ({ vmId, ...options }, { signal }) => auditVm(vmId, { ...options, signal })),
   method<object>("reap_expired", nothing, (_, { signal }) => reapExpired({ signal })),
-  method<RunRequest & { captureBytes?: number }>("run_in_vm", { required: ["environment", "command"], optional: [...sized, ...surroundings] }, ({ captureBytes, ...request }, call) =>
+  method<RunRequest & { captureBytes?: number }>("run_in_vm", { required: ["environment", "command"], optional: [...sized, ...networked, "audit_file", ...surroundings] }, ({ captureBytes, ...request }, call) =>
     runInVm(request, { ...call, ...(captureBytes !== undefined && { captureBytes }) })),
 ]);
 

@@ -3,6 +3,7 @@ import { PyroError } from "../../base/error.js";
 import { cancelled, sleep } from "../../base/deadline.js";
 import type { Channel } from "../../channel/index.js";
 import { configOf } from "../../environments/index.js";
+import type { GatewayControl } from "../../net/index.js";
 import { portCount, type FoundVm } from "../../vmm/index.js";
 import type { AnsweringVm } from "../exec.js";
 import { next } from "./lifecycle.js";
@@ -43,6 +44,8 @@ export async function connectVm({ record, found }: Known, options: ConnectOption
     channel,
     bootMs: record.bootMs ?? 0,
     ...(config && { config }),
+    ...(record.variables && { variables: Object.fromEntries(record.variables.map((each) => [each.slice(0, each.indexOf("=")), each.slice(each.indexOf("=") + 1)])) }),
+    ...(record.networkEnabled && { openGateway: () => openGateway(found) }),
     vm: found,
     found,
     release: () => {
@@ -50,6 +53,13 @@ export async function connectVm({ record, found }: Known, options: ConnectOption
       found.release();
     },
   };
+}
+
+/** A connection to the gateway of a VM that others may be connected to as well. Throws NOT_FOUND where it is gone. */
+export async function openGateway(found: FoundVm): Promise<{ control: GatewayControl; release: () => void }> {
+  const [{ GatewayControl }, socket] = await Promise.all([import("../../net/index.js"), found.openGateway()]);
+  const control = new GatewayControl(socket);
+  return { control, release: () => control.close() };
 }
 
 /** Asks the ports until one of them answers, and lets go of all others. */

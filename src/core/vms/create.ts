@@ -4,13 +4,13 @@ import { checkSignal } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { openEnvironment } from "../../environments/index.js";
 import { checkLimit } from "../limits.js";
-import { checkNetwork } from "../network.js";
+import { checkHostCompat, networkOf, type NetworkRequest } from "../network.js";
 import { newVmId } from "../start.js";
 import { hostTime } from "./expiry.js";
 import { publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
 import { makeVmsDirectory, removeVm, tryVmLock, vmDirectory } from "./store.js";
 
-export interface CreateRequest {
+export interface CreateRequest extends NetworkRequest {
   environment: string;
   /** 1 to 32; default 1. */
   vcpuCount?: number;
@@ -20,7 +20,6 @@ export interface CreateRequest {
   diskMib?: number;
   /** 1 to 604,800; default 600. Counted from now. */
   ttlSeconds?: number;
-  network?: boolean;
   allowHostCompat?: boolean;
 }
 
@@ -28,7 +27,8 @@ export interface CreateRequest {
 export async function createVm(request: CreateRequest, options: { signal?: AbortSignal } = {}): Promise<Vm> {
   const sizes = { vcpuCount: checkLimit("vcpuCount", request.vcpuCount), memMib: checkLimit("memMib", request.memMib), diskMib: checkLimit("diskMib", request.diskMib) };
   const ttlSeconds = checkLimit("ttlSeconds", request.ttlSeconds);
-  checkNetwork(request.network);
+  const network = await networkOf(request);
+  checkHostCompat(request, network);
   await checkEnvironment(request.environment);
   checkSignal(options.signal);
   await makeVmsDirectory();
@@ -43,7 +43,8 @@ export async function createVm(request: CreateRequest, options: { signal?: Abort
       ttlSeconds,
       createdAt: new Date(wallMs).toISOString(),
       expiresAt: new Date(wallMs + ttlSeconds * 1000).toISOString(),
-      networkEnabled: false,
+      networkEnabled: network !== undefined,
+      ...(network && { network }),
       executionMode: "pending",
       allowHostCompat: request.allowHostCompat === true,
       hostBootId: bootId,

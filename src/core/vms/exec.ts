@@ -74,7 +74,7 @@ async function execOnHost(vmId: string, request: ExecRequest, options: OneComman
     if (found !== undefined) throw busy(vmId);
     next(vmId, record.state, "use", record.lastError);
     const ttlSeconds = Math.max(1, Math.ceil(leftMs(record, await hostTime()) / 1000));
-    const host = await openHost({ vmId, ttlSeconds, network: false, reason: record.hostReason ?? "", place: directory });
+    const host = await openHost({ vmId, ttlSeconds, network: record.networkEnabled, reason: record.hostReason ?? "", place: directory });
     options.onPhase?.({ phase: "start", executionMode: "host_compat", warning: host.warning });
     const result = execInVm(host, record.environment, request, options);
     await Promise.race([host.begun, result.catch(() => {})]);

@@ -1,12 +1,13 @@
 /** A VM to be used for as long as the caller likes: one of its own, or one that others use as well. */
+import { resolve } from "node:path";
 import { checkLimit, limits } from "../limits.js";
 import type { AnsweringVm } from "../exec.js";
-import { checkNetwork } from "../network.js";
+import { networkOf, type Network, type NetworkRequest } from "../network.js";
 import { startVm, type StartOptions } from "../start.js";
 import { connectVm, type ConnectOptions } from "./connect.js";
 import { knowVm } from "./store.js";
 
-export interface OpenRequest {
+export interface OpenRequest extends NetworkRequest {
   environment: string;
   /** 1 to 32; default 1. */
   vcpuCount?: number;
@@ -16,18 +17,23 @@ export interface OpenRequest {
   diskMib?: number;
   /** 1 to 604,800; default 600. */
   ttlSeconds?: number;
-  network?: boolean;
+  /** A file for the audit of its network. */
+  auditFile?: string;
 }
 
 /** A guest that answers. `close` ends a VM of our own, and lets go of a shared one. */
 export interface OpenedVm extends AnsweringVm {
   environment: string;
+  /** Others use it as well: it has a record. */
+  shared: boolean;
+  /** What it may reach, of one of our own. */
+  network?: Network;
   close(): Promise<void>;
 }
 
 /** A VM that belongs to this process and ends with it, however it ends; nothing of it is ever on disk by name. Throws what `runInVm` throws. */
 export async function openVm(request: OpenRequest, options: StartOptions = {}): Promise<OpenedVm> {
-  checkNetwork(request.network);
+  const network = await networkOf(request);
   const vm = await startVm(
     {
       environment: request.environment,
@@ -35,10 +41,12 @@ export async function openVm(request: OpenRequest, options: StartOptions = {}): 
       memMib: checkLimit("memMib", request.memMib),
       diskMib: checkLimit("diskMib", request.diskMib),
       ttlSeconds: checkLimit("ttlSeconds", request.ttlSeconds ?? limits.ttlSeconds.default),
+      ...(network && { network }),
+      ...(request.auditFile !== undefined && { auditFile: resolve(request.auditFile) }),
     },
     options,
   );
-  return { ...vm, environment: request.environment, close: () => vm.end() };
+  return { ...vm, environment: request.environment, shared: false, ...(network && { network }), close: () => vm.end() };
 }
 
 /** A started VM that has a record. Throws NOT_FOUND, INVALID_STATE, GUEST_LOST, CANCELLED. */
@@ -46,7 +54,7 @@ export async function attachVm(vmId: string, options: ConnectOptions = {}): Prom
   const known = await knowVm(vmId);
   try {
     const vm = await connectVm(known, options);
-    return { ...vm, close: async () => vm.release() };
+    return { ...vm, shared: true, close: async () => vm.release() };
   } catch (error) {
     known.found?.release();
     throw error;

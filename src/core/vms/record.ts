@@ -5,6 +5,8 @@ import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { toJson } from "../../base/json.js";
 import { readRegular } from "../../base/regular-file.js";
 import { limits } from "../limits.js";
+import type { Network } from "../network.js";
+import { isVariables, parseNetwork } from "./record-network.js";
 import { vmStates, type VmState } from "./lifecycle.js";
 
 const schemaVersion = 1;
@@ -39,6 +41,10 @@ export interface Vm {
 /** What the file holds besides. */
 export interface VmRecord extends Vm {
   allowHostCompat: boolean;
+  /** Of one with a network. */
+  network?: Network;
+  /** What commands are told of the network: `NAME=VALUE`. Once it was started. */
+  variables?: readonly string[];
   /** Of the environment that it was first started from. */
   environmentDigest?: string;
   /** Why there is no VM, where its command will run on the host. */
@@ -114,6 +120,8 @@ export function parseVmRecord(text: string): VmRecord | undefined {
     hostBootId: string("host_boot_id", /^[0-9a-f-]{1,64}$/),
     expiresAtUptimeMs: number("expires_at_uptime_ms", { min: 0, max: Number.MAX_SAFE_INTEGER }),
   };
+  const network = of["network"] === undefined ? undefined : parseNetwork(of["network"]);
+  if ((network !== undefined) !== (record.networkEnabled === true)) return undefined; // a network without its policy must not come to life
   if (version !== schemaVersion || Object.values(record).some((each) => each === undefined)) return undefined;
   const accelerator = (["kvm", "tcg"] as const).find((each) => each === of["accelerator"]);
   const lastError = string("last_error", any);
@@ -123,6 +131,8 @@ export function parseVmRecord(text: string): VmRecord | undefined {
   const bootMs = number("boot_ms", { min: 0, max: 1e9 });
   return {
     ...(record as VmRecord),
+    ...(network !== undefined && { network }),
+    ...(isVariables(of["variables"]) && { variables: of["variables"] }),
     ...(accelerator !== undefined && { accelerator }),
     ...(lastError !== undefined && { lastError }),
     ...(environmentDigest !== undefined && { environmentDigest }),
@@ -133,7 +143,7 @@ export function parseVmRecord(text: string): VmRecord | undefined {
 }
 
 /** What of a record is for everybody. */
-export function publicVm({ allowHostCompat: _allow, environmentDigest: _digest, hostReason: _reason, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, ...vm }: VmRecord): Vm {
+export function publicVm({ allowHostCompat: _allow, network: _network, variables: _variables, environmentDigest: _digest, hostReason: _reason, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, ...vm }: VmRecord): Vm {
   return vm;
 }
 

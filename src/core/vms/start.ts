@@ -8,6 +8,7 @@ import { next } from "./lifecycle.js";
 import { publicVm, writeVmRecord, type Vm, type VmRecord } from "./record.js";
 import { withVm } from "./store.js";
 import { forgetHostRun } from "./host-run.js";
+import { auditFileIn } from "./audit.js";
 
 /** Of what a record keeps of an error, characters. */
 const maxReason = 2000;
@@ -35,11 +36,11 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
 }
 
 async function start(directory: string, record: VmRecord, options: StartOptions): Promise<VmRecord> {
-  const { vmId, environment, vcpuCount, memMib, diskMib, ttlSeconds, expiresAtUptimeMs, state, environmentDigest } = record;
+  const { vmId, environment, vcpuCount, memMib, diskMib, ttlSeconds, expiresAtUptimeMs, state, environmentDigest, network } = record;
   const place = { directory, disk: state === "stopped" && environmentDigest !== undefined ? "kept" : "new" } as const;
-  const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, endsAtUptimeMs: expiresAtUptimeMs, vmId, place, ...(environmentDigest !== undefined && { environmentDigest }) }, options);
+  const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, endsAtUptimeMs: expiresAtUptimeMs, vmId, place, ...(network && { network, auditFile: auditFileIn(directory) }), ...(environmentDigest !== undefined && { environmentDigest }) }, options);
   try {
-    const started: VmRecord = { ...record, state: "started", executionMode: "guest", accelerator: vm.accelerator, environmentDigest: vm.environmentDigest, bootMs: Math.round(vm.bootMs) };
+    const started: VmRecord = { ...record, state: "started", executionMode: "guest", accelerator: vm.accelerator, environmentDigest: vm.environmentDigest, bootMs: Math.round(vm.bootMs), ...(vm.variables && { variables: Object.entries(vm.variables).map((pair) => pair.join("=")) }) };
     // Before it is let go: if we die in between, it ends, and the record says so.
     await writeVmRecord(directory, started);
     checkSignal(options.signal); // which has ended it, if it came meanwhile
@@ -54,7 +55,7 @@ async function start(directory: string, record: VmRecord, options: StartOptions)
 
 /** Nothing runs until the one command does; whether it could is found out now. */
 async function startOnHost(directory: string, record: VmRecord, reason: string, { onPhase }: StartOptions): Promise<VmRecord> {
-  const host = await openHost({ vmId: record.vmId, ttlSeconds: record.ttlSeconds, network: false, reason });
+  const host = await openHost({ vmId: record.vmId, ttlSeconds: record.ttlSeconds, network: record.networkEnabled, reason });
   await host.end();
   const { lastError: _none, ...before } = record;
   const started: VmRecord = { ...before, state: "started", executionMode: "host_compat", warning: host.warning, hostReason: reason.slice(0, maxReason), bootMs: Math.round(host.bootMs) };

@@ -49,16 +49,3 @@ export async function vmLogs(vmId: string, lines = 1000, options: Abortable = {}
   found?.release();
   return logTail(directory, undefined, lines);
 }
-
-export interface NetworkInfo {
-  vmId: string;
-  networkEnabled: boolean;
-  /** What the guest may reach. */
-  policy: "none";
-}
-
-/** Throws NOT_FOUND, CANCELLED. */
-export async function networkInfoVm(vmId: string, options: Abortable = {}): Promise<NetworkInfo> {
-  const { networkEnabled } = await statusVm(vmId, options);
-  return { vmId, networkEnabled, policy: "none" };
-}

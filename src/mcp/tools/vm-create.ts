@@ -11,6 +11,8 @@ export const createArguments = {
   mem_mib: argument.memMib,
   ttl_seconds: argument.ttlSeconds,
   network: argument.network,
+  allow_hosts: argument.allowHosts,
+  deny_hosts: argument.denyHosts,
   allow_host_compat: argument.allowHostCompat,
 };
 
@@ -34,6 +36,8 @@ export function createRequest(args: z.output<z.ZodObject<typeof createArguments>
     ...(args.mem_mib !== undefined && { memMib: args.mem_mib }),
     ...(args.ttl_seconds !== undefined && { ttlSeconds: args.ttl_seconds }),
     ...(args.network !== undefined && { network: args.network }),
+    ...(args.allow_hosts !== undefined && { allowHosts: args.allow_hosts }),
+    ...(args.deny_hosts !== undefined && { denyHosts: args.deny_hosts }),
     ...(args.allow_host_compat !== undefined && { allowHostCompat: args.allow_host_compat }),
   };
 }

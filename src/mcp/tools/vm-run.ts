@@ -10,7 +10,7 @@ export const vmRun = defineTool({
   name: "vm_run",
   title: "Run a command in a VM of its own",
   description:
-    "Runs one command in a new virtual machine that is isolated from the host, and throws the machine away: the first choice for any command or code that nobody has checked. The VM starts in a fraction of a second, has its own kernel, files and processes, no network, and root in it harms nothing. Bring files with `files`, get files with `return_paths`. A command that exits with another status than 0 is a result, not an error. Nothing is kept between calls: for several commands on the same files, join them in one shell line, or use vm_open and vm_call.",
+    "Runs one command in a new virtual machine that is isolated from the host, and throws the machine away: the first choice for any command or code that nobody has checked. The VM starts in a fraction of a second, has its own kernel, files and processes, no network unless you ask for one, and root in it harms nothing. Bring files with `files`, get files with `return_paths`. A command that exits with another status than 0 is a result, not an error. Nothing is kept between calls: for several commands on the same files, join them in one shell line, or use vm_open and vm_call.",
   input: z.strictObject({
     environment: argument.environment,
     command: argument.command,
@@ -19,6 +19,8 @@ export const vmRun = defineTool({
     timeout_seconds: argument.timeoutSeconds,
     ttl_seconds: argument.ttlSeconds,
     network: argument.network,
+    allow_hosts: argument.allowHosts,
+    deny_hosts: argument.denyHosts,
     allow_host_compat: argument.allowHostCompat,
     ...fileArguments,
   }),
@@ -43,6 +45,8 @@ export const vmRun = defineTool({
             ...(args.timeout_seconds !== undefined && { timeoutSeconds: args.timeout_seconds }),
             ...(args.ttl_seconds !== undefined && { ttlSeconds: args.ttl_seconds }),
             ...(args.network !== undefined && { network: args.network }),
+            ...(args.allow_hosts !== undefined && { allowHosts: args.allow_hosts }),
+            ...(args.deny_hosts !== undefined && { denyHosts: args.deny_hosts }),
             ...(args.allow_host_compat !== undefined && { allowHostCompat: args.allow_host_compat }),
           },
           {

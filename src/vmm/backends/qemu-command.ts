@@ -18,6 +18,8 @@ const emulatedCpu = "max,-erms";
 /** The descriptors that QEMU inherits, numbered as they are asked for. */
 export class Descriptors {
   readonly list: (ChildStdio[number])[];
+  /** The one that the card's frames go through, where there is a gateway; the keeper puts a socket in its place. */
+  cable: number | undefined;
   /** The console is ours to read, or the keeper's to log. */
   constructor(logged: "ours" | "keeper" = "ours") {
     this.list = ["ignore", "ignore", "pipe", "pipe", logged === "ours" ? "pipe" : "ignore"];
@@ -98,7 +100,7 @@ function kernelArguments(tsc: number, accelerator: Accelerator): string[] {
 }
 
 /**
- * The card has no back end: no network. It is there so that a guest looks the same with and without one.
+ * The card is there also without a network, so that one template serves machines with and without one.
  *
  * No balloon: QEMU gives memory back that is a file's by punching holes into the file, also if it is mapped privately, and it is the guest
  * that says which. In a fork that would wipe the memory which all forks of a template have in common; seen with free-page reporting.
@@ -109,8 +111,16 @@ function devices(stdio: Descriptors, spec: VmSpec, disks: Disks): string[] {
     "-chardev", `socket,id=console,fd=${consoleFd}`, "-serial", "chardev:console",
     ...ports(stdio, spec),
     ...blockDevices(stdio, disks),
-    "-device", "virtio-net-device,mac=52:54:00:70:79:72",
+    ...card(stdio, spec),
   ];
+}
+
+/** The guest's card has always been there; that it has a back end is nothing that a guest's state would show. */
+function card(stdio: Descriptors, { gateway }: VmSpec): string[] {
+  const device = "virtio-net-device,mac=52:54:00:70:79:72";
+  if (gateway === undefined) return ["-device", device];
+  stdio.cable = stdio.add("ignore");
+  return ["-netdev", `stream,id=net,server=off,addr.type=fd,addr.str=${stdio.cable}`, "-device", `${device},netdev=net`];
 }
 
 /** All ports are there in every machine, so that one template serves VMs of one process and VMs of many. */

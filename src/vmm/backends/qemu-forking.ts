@@ -46,8 +46,8 @@ async function machine(spec: VmSpec, accelerator: Accelerator): Promise<string> 
   return createHash("sha256").update(JSON.stringify([words, spec.rootDisk, spec.scratchBase, cpu])).digest("hex");
 }
 
-/** The machine as every guest of it sees it, whoever reaches it by whatever way. */
-function unplaced({ place: _place, ports: _ports, ...spec }: VmSpec): VmSpec {
+/** The machine as every guest of it sees it, whoever reaches it by whatever way, and whatever it reaches. */
+function unplaced({ place: _place, ports: _ports, gateway: _gateway, ...spec }: VmSpec): VmSpec {
   return spec;
 }
 

@@ -4,7 +4,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import { keepChild, keeperTtlStatus, type ChildExit, type KeptChild } from "../../base/child.js";
+import { keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
 import { sleep } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
@@ -13,7 +13,7 @@ import { hostLimits } from "../host-limits.js";
 import { connectIn, logTail, placeNames, portCount } from "../place.js";
 import { childrenCpuMs } from "../process-time.js";
 import { Qmp } from "../qmp.js";
-import type { Accelerator, RunningVm, VmExit, VmPlace, VmSpec } from "../vmm.js";
+import type { Accelerator, GatewayProgram, RunningVm, VmExit, VmPlace, VmSpec } from "../vmm.js";
 import { consoleFd, Descriptors, firstPortFd, monitorFd } from "./qemu-command.js";
 
 const maxStderrChars = 8192;
@@ -34,10 +34,12 @@ export function checkPorts(spec: VmSpec): void {
 
 /** Starts QEMU with these words and descriptors; it has copies of the descriptors when this resolves. */
 export async function launch(args: readonly string[], stdio: Descriptors, spec: VmSpec, accelerator: Accelerator, signal?: AbortSignal): Promise<Process> {
+  const gateway = spec.gateway === undefined ? undefined : besideMonitor(spec.gateway, stdio, spec.place !== undefined);
   const child = await keepChild(settings.qemu(), args, {
     stdio: stdio.list,
     graceMs: 0,
     limits: hostLimits(spec),
+    ...(gateway !== undefined && { beside: gateway.program }),
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
     ...(spec.lockShared !== undefined && { lockShared: spec.lockShared }),
     ...(spec.place !== undefined && {
@@ -48,7 +50,30 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
       },
     }),
   });
-  return attach(child, accelerator, spec, signal);
+  return attach(child, accelerator, spec, gateway, signal);
+}
+
+/** Its descriptors of ours are behind all others. */
+interface GatewayFds {
+  program: BesideProgram;
+  controlFd: number;
+  /** Undefined where the keeper logs it. */
+  stderrFd: number | undefined;
+}
+
+function besideMonitor(gateway: GatewayProgram, stdio: Descriptors, placed: boolean): GatewayFds {
+  const controlFd = stdio.add("pipe");
+  const stderrFd = placed ? undefined : stdio.add("pipe");
+  return {
+    controlFd,
+    stderrFd,
+    program: {
+      ...gateway,
+      cable: [stdio.cable!, 3],
+      give: [[controlFd, 4], ...(stderrFd === undefined ? [] : [[stderrFd, 2] as const])],
+      ...(placed && { listen: [[5, placeNames.net]], log: [[2, placeNames.netLog]] }),
+    },
+  };
 }
 
 /** Opens disk images; `files` gets each handle, for the caller to close. */
@@ -63,7 +88,7 @@ export async function openDisk(path: string, files: FileHandle[]): Promise<FileH
   }
 }
 
-async function attach(child: KeptChild, accelerator: Accelerator, { place: { directory: place } = {}, ports = 1 }: Pick<VmSpec, "ports"> & { place?: Partial<VmPlace> }, signal?: AbortSignal): Promise<Process> {
+async function attach(child: KeptChild, accelerator: Accelerator, { place: { directory: place } = {}, ports = 1 }: Pick<VmSpec, "ports"> & { place?: Partial<VmPlace> }, gateway: GatewayFds | undefined, signal?: AbortSignal): Promise<Process> {
   const guestConsole = place === undefined ? readLog(child.stdio[consoleFd]!) : fileLog(place, placeNames.console);
   // The keeper has its own words for us, also where those of QEMU go to a log.
   const ownStderr = readLog(child.stdio[2]!);
@@ -85,10 +110,13 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
   if (signal?.aborted) onAbort();
   // The keeper made the sockets before it started QEMU, and the child counts as started when the keeper is: so they are not there yet.
   const connected = place === undefined ? undefined : await connectFirst(place, exited);
+  const control = gateway && child.stdio[gateway.controlFd]!;
+  const gatewayStderr = gateway && (gateway.stderrFd === undefined ? { tail: () => logTail(place!, placeNames.netLog) } : readLog(child.stdio[gateway.stderrFd]!));
   const vm: RunningVm = {
     pid: child.pid,
     accelerator,
     ports: connected ?? (child.stdio.slice(firstPortFd, firstPortFd + ports) as Duplex[]),
+    ...(control !== undefined && { gateway: control, gatewayLog: () => gatewayStderr!.tail() }),
     console: () => guestConsole.tail(),
     progress: async () => ({ cpuMs: (lastCpuMs = (await childrenCpuMs(child.pid)) ?? lastCpuMs), consoleBytes: guestConsole.totalBytes }),
     exited,
@@ -97,7 +125,7 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
       release: () => {
         signal?.removeEventListener("abort", onAbort);
         child.release();
-        for (const stream of [...connected, child.stdio[monitorFd]!]) stream.destroy();
+        for (const stream of [...connected, child.stdio[monitorFd]!, ...(control === undefined ? [] : [control])]) stream.destroy();
       },
     }),
   };

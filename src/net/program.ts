@@ -1,0 +1,17 @@
+/** The gateway's program: who starts it gives it its descriptors, and tells it over one of them what to be. */
+import { fileURLToPath } from "node:url";
+
+/** The descriptors that a gateway is started with. */
+export const gatewayDescriptors = {
+  /** The guest's cable. */
+  cable: 3,
+  /** Whoever made it: the only one who may configure it. */
+  maker: 4,
+  /** A listening socket, for VMs that others use as well; may be absent. */
+  listener: 5,
+} as const;
+
+/** The command that is the gateway. Its memory is kept small at the price of more frequent collections, which cost it little: its buffers are outside of the heap. */
+export function gatewayProgram(): { command: string; args: string[] } {
+  return { command: process.execPath, args: ["--max-semi-space-size=1", fileURLToPath(new URL("../gateway.cjs", import.meta.url))] };
+}
