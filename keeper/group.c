@@ -149,14 +149,16 @@ made:
     return NULL;
 }
 
-pid_t group_fork(const struct group *group) {
+pid_t group_fork(const struct group *group, unsigned long namespaces) {
     if (group->fd >= 0) {
         /* Moving a process that exists would wait for all processors (cgroup_threadgroup_rwsem), milliseconds. */
-        struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)group->fd};
+        struct clone_args arguments = {.flags = CLONE_INTO_CGROUP | namespaces, .exit_signal = SIGCHLD, .cgroup = (uint64_t)group->fd};
         pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
         if (child >= 0) return child; /* else it is a kernel before 5.7, or somebody took the group away: without limits, then */
     }
-    return fork();
+    if (namespaces == 0) return fork();
+    struct clone_args arguments = {.flags = namespaces, .exit_signal = SIGCHLD};
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
 static void remove_dead(int parent) {
