@@ -9,6 +9,8 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/fsverity.h>
 #include <linux/mount.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -44,6 +46,11 @@ enum {
     ASKED_BYTES = 256,
     ANSWER_BYTES = 4096, /* more than any kernel's structures for a question */
     MAX_CAPABILITY = 63,
+    /* Newer than the headers that this may be built with (arch/x86/entry/syscalls/syscall_64.tbl of Linux). */
+    FCHMODAT2 = 452,
+    SETXATTRAT = 463,
+    REMOVEXATTRAT = 466,
+    FILE_SETATTR = 469,
 };
 
 static const unsigned long spaces = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWUTS;
@@ -303,7 +310,22 @@ static bool filter_calls(void) {
         REFUSE_CALL(SYS_mount, EPERM), REFUSE_CALL(SYS_umount2, EPERM), REFUSE_CALL(SYS_pivot_root, EPERM), REFUSE_CALL(SYS_chroot, EPERM),
         REFUSE_CALL(SYS_open_tree, EPERM), REFUSE_CALL(SYS_move_mount, EPERM), REFUSE_CALL(SYS_fsopen, EPERM), REFUSE_CALL(SYS_fsmount, EPERM),
         REFUSE_CALL(SYS_fspick, EPERM), REFUSE_CALL(SYS_mount_setattr, EPERM), REFUSE_CALL(SYS_unshare, EPERM), REFUSE_CALL(SYS_setns, EPERM),
-        REFUSE_CALL(SYS_open_by_handle_at, EPERM), REFUSE_CALL(SYS_truncate, EACCES),
+        /* Nothing is changed by name, and nothing of a file but what is in it: whoever owns a file may do that with a descriptor for reading, too. */
+        REFUSE_CALL(SYS_open_by_handle_at, EPERM), REFUSE_CALL(SYS_truncate, EACCES), REFUSE_CALL(SYS_rename, EACCES), REFUSE_CALL(SYS_renameat, EACCES),
+        REFUSE_CALL(SYS_renameat2, EACCES), REFUSE_CALL(SYS_mkdir, EACCES), REFUSE_CALL(SYS_mkdirat, EACCES), REFUSE_CALL(SYS_rmdir, EACCES),
+        REFUSE_CALL(SYS_link, EACCES), REFUSE_CALL(SYS_linkat, EACCES), REFUSE_CALL(SYS_symlink, EACCES), REFUSE_CALL(SYS_symlinkat, EACCES),
+        REFUSE_CALL(SYS_mknod, EACCES), REFUSE_CALL(SYS_mknodat, EACCES),
+        REFUSE_CALL(SYS_unlink, ENOENT), REFUSE_CALL(SYS_unlinkat, ENOENT), /* QEMU complains of anything else when it closes a socket that has a name */
+        REFUSE_CALL(SYS_chmod, EPERM), REFUSE_CALL(SYS_fchmod, EPERM), REFUSE_CALL(SYS_fchmodat, EPERM), REFUSE_CALL(FCHMODAT2, ENOSYS),
+        REFUSE_CALL(SYS_chown, EPERM), REFUSE_CALL(SYS_fchown, EPERM), REFUSE_CALL(SYS_lchown, EPERM), REFUSE_CALL(SYS_fchownat, EPERM),
+        REFUSE_CALL(SYS_setxattr, EPERM), REFUSE_CALL(SYS_lsetxattr, EPERM), REFUSE_CALL(SYS_fsetxattr, EPERM), REFUSE_CALL(SETXATTRAT, ENOSYS),
+        REFUSE_CALL(SYS_removexattr, EPERM), REFUSE_CALL(SYS_lremovexattr, EPERM), REFUSE_CALL(SYS_fremovexattr, EPERM), REFUSE_CALL(REMOVEXATTRAT, ENOSYS),
+        REFUSE_CALL(SYS_utime, EPERM), REFUSE_CALL(SYS_utimes, EPERM), REFUSE_CALL(SYS_futimesat, EPERM), REFUSE_CALL(SYS_utimensat, EPERM),
+        REFUSE_CALL(FILE_SETATTR, ENOSYS),
+        IF_NOT(SYS_ioctl, 12), LOAD_ARGUMENT(1), REFUSE_CALL(FS_IOC_SETFLAGS, EPERM), REFUSE_CALL(FS_IOC_FSSETXATTR, EPERM), REFUSE_CALL(FS_IOC_ENABLE_VERITY, EPERM),
+        REFUSE_CALL(TIOCSTI, EPERM), REFUSE_CALL(TIOCLINUX, EPERM), ALLOW,
+        /* A signal by way of a descriptor. */
+        IF_NOT(SYS_fcntl, 6), LOAD_ARGUMENT(1), REFUSE_CALL(F_SETOWN, EPERM), REFUSE_CALL(F_SETOWN_EX, EPERM), ALLOW,
         REFUSE_CALL(SYS_io_uring_setup, ENOSYS), REFUSE_CALL(SYS_userfaultfd, EPERM), REFUSE_CALL(SYS_bpf, EPERM), REFUSE_CALL(SYS_perf_event_open, EPERM),
         REFUSE_CALL(SYS_keyctl, EPERM), REFUSE_CALL(SYS_add_key, EPERM), REFUSE_CALL(SYS_request_key, EPERM),
         REFUSE_CALL(SYS_init_module, EPERM), REFUSE_CALL(SYS_finit_module, EPERM), REFUSE_CALL(SYS_delete_module, EPERM),

@@ -17,6 +17,7 @@ test("doctor boots a guest and says what it runs under", async () => {
   expect(report.capabilities).toEqual({ guest_exec: true, guest_network: false, vm_boot: true });
   expect(report.qemu_version).toMatch(/^\d+\.\d+/);
   expect(report.checks).toContainEqual(expect.objectContaining({ name: "mcp clients", ok: true, detail: "pyro is configured in none" }));
+  expect(report.checks).toContainEqual(expect.objectContaining({ name: "confinement", detail: expect.stringMatching(/^QEMU runs .*with filtered system calls/) as string }));
   // What it says of KVM has to fit what it uses.
   expect(report.accelerator).toBe(report.kvm.guest_ran === true ? "kvm" : "tcg");
   expect(report.kvm.writable).toBe(canOpenKvm());
