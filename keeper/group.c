@@ -71,18 +71,29 @@ static bool is_delegated(const char *path) {
     return (getxattr(path, "user.delegate", value, sizeof value) == 1 || getxattr(path, "trusted.delegate", value, sizeof value) == 1) && value[0] == '1';
 }
 
+static const char *const controllers[] = {"memory", "pids", "cpu", "io"};
+enum { CONTROLLERS = sizeof controllers / sizeof *controllers };
+
 /* Each by itself: a controller that is not there is no reason to go without the others. True if there is any. */
 static bool enable_controllers(int directory) {
-    char enabled[256];
+    char enabled[256], words[260];
     for (int tries = 0; tries < 2; tries++) {
         if (!read_text(directory, "cgroup.subtree_control", enabled, sizeof enabled)) return false;
-        if (strstr(enabled, "memory") != NULL && strstr(enabled, "pids") != NULL && strstr(enabled, "cpu") != NULL) return true;
-        if (tries > 0) break;
-        write_text(directory, "cgroup.subtree_control", "+memory");
-        write_text(directory, "cgroup.subtree_control", "+pids");
-        write_text(directory, "cgroup.subtree_control", "+cpu");
+        enabled[strcspn(enabled, "\n")] = '\0';
+        snprintf(words, sizeof words, " %s ", enabled);
+        int count = 0;
+        for (int n = 0; n < CONTROLLERS; n++) {
+            char word[16];
+            snprintf(word, sizeof word, " %s ", controllers[n]);
+            if (strstr(words, word) != NULL) count++;
+            else if (tries == 0) {
+                snprintf(word, sizeof word, "+%s", controllers[n]);
+                write_text(directory, "cgroup.subtree_control", word);
+            }
+        }
+        if (count == CONTROLLERS || tries > 0) return count > 0;
     }
-    return strstr(enabled, "memory") != NULL || strstr(enabled, "pids") != NULL || strstr(enabled, "cpu") != NULL;
+    return false;
 }
 
 /* Moves all processes of a delegated group one down, so that it can have groups with limits. */
@@ -149,14 +160,16 @@ made:
     return NULL;
 }
 
-pid_t group_fork(const struct group *group) {
+pid_t group_fork(const struct group *group, unsigned long namespaces) {
     if (group->fd >= 0) {
         /* Moving a process that exists would wait for all processors (cgroup_threadgroup_rwsem), milliseconds. */
-        struct clone_args arguments = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD, .cgroup = (uint64_t)group->fd};
+        struct clone_args arguments = {.flags = CLONE_INTO_CGROUP | namespaces, .exit_signal = SIGCHLD, .cgroup = (uint64_t)group->fd};
         pid_t child = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
         if (child >= 0) return child; /* else it is a kernel before 5.7, or somebody took the group away: without limits, then */
     }
-    return fork();
+    if (namespaces == 0) return fork();
+    struct clone_args arguments = {.flags = namespaces, .exit_signal = SIGCHLD};
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }
 
 static void remove_dead(int parent) {

@@ -28,8 +28,8 @@ bool group_add_limit(struct group *group, const char *what);
 /* Makes the group. Returns why there is none, or NULL. Which limits could not be set because a controller is missing is for group_say. */
 const char *group_open(struct group *group);
 
-/* fork(2) into the group. */
-pid_t group_fork(const struct group *group);
+/* fork(2) into the group and into new namespaces. -1 if these can't be had; without the group if only that can't be. */
+pid_t group_fork(const struct group *group, unsigned long namespaces);
 
 /* Removes it, and those of dead keepers. All that was in it is gone. */
 void group_close(struct group *group);

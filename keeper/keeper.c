@@ -2,7 +2,7 @@
  * pyro-keeper: what Node cannot do for itself on a Linux host, in one small static program.
  *
  *   pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...
- *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]...
+ *                    [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... [--confine WHAT]...
  *                    [--beside COUNT [--cable FD=FD] [--give FD=FD]... [--listen-beside FD=NAME]... [--log-beside FD=NAME]...] -- [WORD...] PROGRAM ARGS...
  *       Runs PROGRAM (a path) with the descriptors below FD, and ends it, with all its descendants, when FD reports its end (our maker closed it or
  *       died, SIGKILL included), when the keeper gets SIGTERM, SIGINT or SIGHUP, or when the time to live is over.
@@ -12,6 +12,7 @@
  *       With --beside, the first COUNT words are a second program (beside.h). --cable connects descriptors of both, the kept one's first; --give gives
  *       the second one, as its second FD, what is our maker's first FD, and --listen-beside and --log-beside are what --listen and --log are.
  *       With limits, PROGRAM runs in a control group of its own, if one can be made (group.h), with VALUE in its FILE.
+ *       With --confine, PROGRAM has nothing but its descriptors and what it is shown, as far as the host lets us take the rest away (confine.h).
  *       Exit status: PROGRAM's own; 128+n if signal n ended it; 124 if the time to live did; 127 if there is no such
  *       program, 126 if it can't be executed; 125 if the keeper itself failed.
  *
@@ -23,6 +24,12 @@
  *
  *   pyro-keeper limits FILE=VALUE...
  *       Says which limits `keep` could set, and where, or why none.
+ *
+ *   pyro-keeper confinement
+ *       Confines a process of ours and says what of it could be done here, a line for each piece: its name, `yes` or `no: WHY`.
+ *
+ *   pyro-keeper send TEXT
+ *       Writes TEXT to the socket that is standard input, and with it the descriptor 3: Node can't hand descriptors over.
  *
  *   pyro-keeper pipes N
  *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
@@ -63,6 +70,7 @@
 
 #include "attend.h"
 #include "beside.h"
+#include "confine.h"
 #include "group.h"
 #include "place.h"
 
@@ -91,9 +99,9 @@ static void fail(const char *what, const char *name) {
 
 static void usage(const char *why) {
     dprintf(STDERR_FILENO, "pyro-keeper: %s\nusage: pyro-keeper keep --lifeline FD --grace-ms N [--ttl-seconds N] [--lock-shared FILE]...\n"
-            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]...\n"
+            "                        [--place DIRECTORY [--listen FD=NAME]... [--log FD=NAME]...] [--attend DIRECTORY] [--limit FILE=VALUE]... [--confine WHAT]...\n"
             "                        [--beside COUNT [--cable FD=FD] [--give FD=FD]... [--listen-beside FD=NAME]... [--log-beside FD=NAME]...] -- [WORD...] PROGRAM ARGS...\n"
-            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper pipes N\n       pyro-keeper terminal\n       pyro-keeper tsc\n", why);
+            "       pyro-keeper lock [--shared] [--try] -- FILE [PROGRAM ARGS...]\n       pyro-keeper limits FILE=VALUE...\n       pyro-keeper confinement\n       pyro-keeper send TEXT\n       pyro-keeper pipes N\n       pyro-keeper terminal\n       pyro-keeper tsc\n", why);
     exit(EXIT_OWN_FAILURE);
 }
 
@@ -129,7 +137,7 @@ static bool told_to_end(int signals) {
     return end;
 }
 
-/* Puts the calling child, just forked, under its parent: it dies with it. `parent` closes the race with a parent dead before prctl. */
+/* Puts the calling child under its parent: it dies with it. `parent` closes the race with a parent dead before prctl. */
 static void die_with(pid_t parent) {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) _exit(EXIT_OWN_FAILURE);
 }
@@ -145,6 +153,8 @@ struct keep {
     struct place place;
     struct group group;
     struct beside beside;
+    struct confine confine;
+    unsigned long namespaces; /* that the program is forked into */
     const char *attend; /* the program's directory; NULL: it is not attended to */
     char **program;
 };
@@ -213,6 +223,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     keep->grace_ms = -1;
     keep->place.directory = keep->place.control = keep->place.exit = keep->place.owner = -1;
     keep->beside.cable = keep->beside.cable_theirs = -1;
+    keep->confine.reopen = -1;
     int i = 0;
     for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
         if (i + 1 >= argc) usage("an option has no value");
@@ -231,6 +242,8 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
         else if (strcmp(argv[i], "--attend") == 0) keep->attend = argv[i + 1];
         else if (strcmp(argv[i], "--limit") == 0) {
             if (!group_add_limit(&keep->group, argv[i + 1])) usage("--limit is not FILE=VALUE, or there are more than 8");
+        } else if (strcmp(argv[i], "--confine") == 0) {
+            if (!confine_add(&keep->confine, argv[i + 1])) usage("--confine is not on, read=FILE, write=FILE or reopen=FD, or there are too many");
         }
         else if (strcmp(argv[i], "--listen") == 0 || strcmp(argv[i], "--listen-beside") == 0) {
             if (!place_add_socket(&keep->place, argv[i + 1], strcmp(argv[i], "--listen") != 0)) usage("--listen is not FD=NAME, or there are more than 9");
@@ -251,6 +264,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (!beside_is_below(&keep->beside, keep->lifeline)) usage("--cable and --give take descriptors below the lifeline");
     fill_below(keep->lifeline);
     if (!beside_open(&keep->beside)) fail("what runs beside it", NULL);
+    if (!confine_open(&keep->confine, keep->lifeline)) fail("the confinement", NULL);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
     if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
@@ -272,6 +286,7 @@ static void arm(int timer, long long ms) {
 static void enter_program(const struct keep *keep) {
     place_enter(&keep->place);
     beside_connect(&keep->beside);
+    confine_enter(&keep->confine, keep->namespaces, keep->program[0]);
 }
 
 static void enter_beside(const struct keep *keep) {
@@ -279,22 +294,38 @@ static void enter_beside(const struct keep *keep) {
     if (chdir("/") != 0) _exit(EXIT_OWN_FAILURE);
 }
 
-/* Starts a program in a process group of its own, attended to in `directory` if that is one. True if it runs, else `failure` says why not. */
-static bool execute(const struct keep *keep, const sigset_t *mask, void (*enter)(const struct keep *), const char *directory, char **program, pid_t *child, struct failure *failure) {
+/*
+ * In a child: it dies with the keeper. Last, as the kernel forgets it when the user changes. A keeper that was dead before has nobody at the other end
+ * of the pipe; asking for the parent would not tell, as in a process namespace of its own a child has none.
+ */
+static void die_with_reader(int report) {
+    struct pollfd reader = {.fd = report};
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || poll(&reader, 1, 0) < 0 || (reader.revents & POLLERR) != 0) _exit(EXIT_OWN_FAILURE);
+}
+
+struct start {
+    char **program;
+    const char *directory; /* it is attended to in it; NULL: it is not */
+    void (*enter)(const struct keep *);
+    unsigned long namespaces;
+};
+
+/* Starts a program in a process group of its own. True if it runs, else `failure` says why not. False without a child if the namespaces can't be had. */
+static bool execute(const struct keep *keep, const sigset_t *mask, const struct start *start, pid_t *child, struct failure *failure) {
     int report[2];
     if (pipe2(report, O_CLOEXEC) != 0) fail("pipe", NULL);
-    pid_t keeper = getpid();
-    *child = group_fork(&keep->group);
-    if (*child < 0) fail("fork", NULL);
+    *child = group_fork(&keep->group, start->namespaces);
+    if (*child < 0 && start->namespaces == 0) fail("fork", NULL);
     if (*child == 0) {
-        die_with(keeper);
+        close(report[0]);
         setpgid(0, 0);
-        enter(keep);
+        start->enter(keep);
+        die_with_reader(report[1]);
         signal(SIGPIPE, SIG_DFL);
         sigprocmask(SIG_SETMASK, mask, NULL);
-        if (directory != NULL) attend_execute(directory, program, failure);
+        if (start->directory != NULL) attend_execute(start->directory, start->program, failure);
         else {
-            execv(program[0], program);
+            execv(start->program[0], start->program);
             failure->error = errno;
         }
         if (write(report[1], failure, sizeof *failure) != (ssize_t)sizeof *failure) _exit(EXIT_OWN_FAILURE);
@@ -304,7 +335,7 @@ static bool execute(const struct keep *keep, const sigset_t *mask, void (*enter)
     ssize_t got;
     do got = read(report[0], failure, sizeof *failure); while (got < 0 && errno == EINTR);
     close(report[0]);
-    return got != (ssize_t)sizeof *failure;
+    return *child > 0 && got != (ssize_t)sizeof *failure;
 }
 
 static int status_of(const struct failure *failure) {
@@ -313,9 +344,17 @@ static int status_of(const struct failure *failure) {
 
 /* Does not return if that fails. */
 static pid_t start_program(struct keep *keep, const sigset_t *mask) {
-    pid_t child;
+    pid_t child = -1;
     struct failure failure = {0};
-    if (execute(keep, mask, enter_program, keep->attend, keep->program, &child, &failure)) {
+    bool runs = false;
+    for (int n = 0; !runs && child < 0; n++) {
+        keep->namespaces = confine_namespaces(&keep->confine, n);
+        struct start start = {.program = keep->program, .directory = keep->attend, .enter = enter_program, .namespaces = keep->namespaces};
+        runs = execute(keep, mask, &start, &child, &failure);
+    }
+    if (runs) {
+        struct confine_report report;
+        confine_started(&keep->confine, &report);
         if (keep->attend != NULL) attend_started(keep->lifeline, child);
         return child;
     }
@@ -330,7 +369,8 @@ static pid_t start_program(struct keep *keep, const sigset_t *mask) {
 static pid_t start_beside(struct keep *keep, const sigset_t *mask, pid_t program) {
     pid_t child;
     struct failure failure = {0};
-    if (execute(keep, mask, enter_beside, NULL, keep->beside.words, &child, &failure)) return child;
+    struct start start = {.program = keep->beside.words, .enter = enter_beside};
+    if (execute(keep, mask, &start, &child, &failure)) return child;
     kill(-program, SIGKILL);
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {}
     group_close(&keep->group);
@@ -341,8 +381,9 @@ static pid_t start_beside(struct keep *keep, const sigset_t *mask, pid_t program
 /* Closes what only the program needs: a socket's other side must see its end when the program closes it or dies. */
 static void let_go(const struct keep *keep, const int *own, int own_count, int null) {
     for (int fd = 0; fd <= 2; fd++) dup2(null, fd);
-    unsigned kept[MAX_LOCKS + PLACE_MAX_POLL + 10];
+    unsigned kept[MAX_LOCKS + PLACE_MAX_POLL + 12];
     int count = place_descriptors(&keep->place, kept);
+    count += confine_descriptors(&keep->confine, kept + count);
     kept[count++] = (unsigned)keep->lifeline;
     for (int n = 0; n < keep->lock_count; n++) kept[count++] = (unsigned)keep->locks[n];
     if (keep->group.fd >= 0) {
@@ -451,20 +492,22 @@ static int keep_main(int argc, char **argv) {
     place_started(&keep.place);
     let_go(&keep, (int[]){signals, ttl, grace}, 3, null);
 
+    enum { FIXED = 5 };
     bool ending = false, expired = false;
     const char *reason = "program"; /* the first cause counts */
-    struct pollfd wait[4 + PLACE_MAX_POLL] = {
+    struct pollfd wait[FIXED + PLACE_MAX_POLL] = {
         {.fd = signals, .events = POLLIN}, {.fd = ttl, .events = POLLIN}, {.fd = grace, .events = POLLIN}, {.fd = keep.lifeline, .events = POLLIN | POLLRDHUP},
     };
     while (!reap_until(child)) {
-        int placed = place_poll(&keep.place, wait + 4);
-        if (poll(wait, 4 + (nfds_t)placed, placed > 0 ? PLACE_LOOK_MS : -1) < 0) {
+        wait[4] = (struct pollfd){.fd = keep.confine.listener, .events = POLLIN};
+        int placed = place_poll(&keep.place, wait + FIXED);
+        if (poll(wait, FIXED + (nfds_t)placed, placed > 0 ? PLACE_LOOK_MS : -1) < 0) {
             if (errno == EINTR) continue;
             kill(-child, SIGKILL);
             fail("poll", NULL);
         }
         const char *why = wait[0].revents != 0 && told_to_end(signals) ? "signal" : NULL;
-        enum place_wish wish = place_step(&keep.place, wait + 4, placed, child);
+        enum place_wish wish = place_step(&keep.place, wait + FIXED, placed, child);
         if (wish != PLACE_NOTHING) why = wish == PLACE_END ? "asked" : "owner";
         else if (place_is_gone(&keep.place)) why = "asked";
         if (wait[3].revents != 0) {
@@ -476,6 +519,7 @@ static int keep_main(int argc, char **argv) {
             if (got > 0 && keep.place.directory >= 0 && memchr(told, 'r', (size_t)got) != NULL) wait[3].fd = -1;
             else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) why = "maker";
         }
+        if (wait[4].revents != 0) confine_answer(&keep.confine);
         if (wait[1].revents != 0) {
             wait[1].fd = -1;
             expired = expired || !ending;
@@ -616,6 +660,47 @@ static int limits_main(int argc, char **argv) {
     return fflush(stdout) == 0 ? 0 : EXIT_OWN_FAILURE;
 }
 
+/* ---- confinement ---- */
+
+static int confinement_main(void) {
+    struct confine confine = {.wanted = true, .reopen = -1};
+    struct group group = {.fd = -1, .parent = -1};
+    if (!confine_open(&confine, STDERR_FILENO + 1)) fail("the confinement", NULL);
+    pid_t child = -1;
+    for (int n = 0; child < 0; n++) {
+        unsigned long namespaces = confine_namespaces(&confine, n);
+        child = group_fork(&group, namespaces);
+        if (child < 0 && namespaces == 0) fail("fork", NULL);
+        if (child != 0) continue;
+        confine_enter(&confine, namespaces, NULL);
+        _exit(0);
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0) if (errno != EINTR) fail("waitpid", NULL);
+    struct confine_report report = {0};
+    confine_started(&confine, &report);
+    if (status != 0) return EXIT_OWN_FAILURE;
+    confine_say(&report);
+    return fflush(stdout) == 0 ? 0 : EXIT_OWN_FAILURE;
+}
+
+/* ---- send ---- */
+
+static int send_main(char *text) {
+    enum { SENT = 3 };
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec bytes = {.iov_base = text, .iov_len = strlen(text)};
+    struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.room};
+    int fd = SENT;
+    control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    if (sendmsg(STDIN_FILENO, &message, MSG_NOSIGNAL) != (ssize_t)bytes.iov_len) fail("sendmsg", NULL);
+    return 0;
+}
+
 /* ---- pipes ---- */
 
 static int pipes_main(long count) {
@@ -727,8 +812,10 @@ int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "keep") == 0) return keep_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "lock") == 0) return lock_main(argc - 2, argv + 2);
     if (argc >= 2 && strcmp(argv[1], "limits") == 0) return limits_main(argc - 2, argv + 2);
+    if (argc == 2 && strcmp(argv[1], "confinement") == 0) return confinement_main();
+    if (argc == 3 && strcmp(argv[1], "send") == 0) return send_main(argv[2]);
     if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
     if (argc == 2 && strcmp(argv[1], "terminal") == 0) return terminal_main();
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock, limits, pipes, terminal and tsc?");
+    usage("which of keep, lock, limits, confinement, send, pipes, terminal and tsc?");
 }

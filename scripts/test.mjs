@@ -13,6 +13,7 @@ let failed = 0;
 step("types", "node_modules/.bin/tsc", ["--noEmit", "-p", "tsconfig.json"]);
 step("lint", "node_modules/.bin/oxlint", ["--deny-warnings", "src", "test", "bench", "scripts"]);
 step("package", process.execPath, ["scripts/check-package.mjs"]);
+step("supply", process.execPath, ["scripts/supply.mjs"]);
 step("generated pages", process.execPath, ["scripts/docs.mjs", "--check"]);
 for (const project of ["unit", "contract", "vm"]) vitest(project);
 unittest("clients/python");

@@ -18,8 +18,8 @@ export interface ChildExit {
   signal: NodeJS.Signals | null;
 }
 
-/** What a child's descriptors are from 0 upwards: `pipe` gives a Duplex in `stdio`, a number hands on that descriptor. */
-export type ChildStdio = readonly ("ignore" | "pipe" | number)[];
+/** What a child's descriptors are from 0 upwards: `pipe` gives a Duplex in `stdio`, a number or a socket hands on that descriptor. */
+export type ChildStdio = readonly ("ignore" | "pipe" | number | Duplex)[];
 
 export interface KeepOptions {
   stdio: ChildStdio;
@@ -36,6 +36,8 @@ export interface KeepOptions {
   lockShared?: readonly string[];
   place?: KeeperPlace;
   beside?: BesideProgram;
+  /** It has nothing but its descriptors and this, as far as the host lets us take the rest away (`keeper/confine.h`). */
+  confine?: Confinement;
   /** What its control group (cgroup v2) has in which file, where one can be made for it; elsewhere it runs without. */
   limits?: Readonly<Record<string, string>>;
 }
@@ -51,6 +53,14 @@ export interface BesideProgram {
   /** As of a place, by the program's descriptors. */
   listen?: KeeperPlace["listen"];
   log?: KeeperPlace["log"];
+}
+
+/** Files that a confined child may open by name, whatever it could reach itself; absolute paths, each at most 4. */
+export interface Confinement {
+  read?: readonly string[];
+  write?: readonly string[];
+  /** A descriptor of its `stdio` that it may open once more by `/proc/self/fd/N`, for writing too, and gets in the mode in which it is open already. */
+  reopen?: number;
 }
 
 /** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
@@ -96,6 +106,7 @@ export async function keepChild(command: string, args: readonly string[], option
     for (const [fd, name] of options.place.log) keeperArgs.push("--log", `${fd}=${name}`);
   }
   for (const [file, value] of Object.entries(options.limits ?? {})) keeperArgs.push("--limit", `${file}=${value}`);
+  if (options.confine !== undefined) keeperArgs.push(...confineWords(options.confine));
   const besideWords = beside === undefined ? [] : [besideProgram!, ...beside.args];
   if (beside !== undefined) {
     keeperArgs.push("--beside", String(besideWords.length), "--cable", beside.cable.join("="));
@@ -127,6 +138,11 @@ export async function keepChild(command: string, args: readonly string[], option
       child.unref();
     },
   };
+}
+
+function confineWords({ read = [], write = [], reopen }: Confinement): string[] {
+  const words = ["on", ...read.map((file) => `read=${file}`), ...write.map((file) => `write=${file}`), ...(reopen === undefined ? [] : [`reopen=${reopen}`])];
+  return words.flatMap((each) => ["--confine", each]);
 }
 
 export interface RunOptions {

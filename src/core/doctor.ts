@@ -8,7 +8,7 @@ import { toPyroError, type PyroError } from "../base/error.js";
 import { cacheDirectory, hostArchitecture, nativeProgram } from "../base/paths.js";
 import { settings } from "../base/settings.js";
 import { describeBuilder, diskUsage, listEnvironments, openEnvironment, type OpenEnvironment } from "../environments/index.js";
-import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/index.js";
+import { inspectConfinement, inspectKvm, inspectLimits, qemuVersion, type ConfinementPiece, type KvmVerdict } from "../vmm/index.js";
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
 import { installedEntries } from "./mcp-clients/inspect.js";
@@ -63,6 +63,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
   await check("lz4", () => findProgram("lz4"));
   await check("mke2fs", () => findProgram("mke2fs"));
   await check("cache", checkCache);
+  checks.push(await describeConfinement());
   checks.push(await describeLimits());
   checks.push(...(await describeClients()));
 
@@ -103,6 +104,33 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: booted && networked },
     checks,
   };
+}
+
+const pieceNames: Record<ConfinementPiece["name"], string> = {
+  privileges: "without privileges",
+  user: "as a user of its own",
+  namespaces: "in namespaces of its own",
+  files: "without this host's files",
+  calls: "with filtered system calls",
+};
+
+/** VMs run without some of it, too, but then less stands between a guest that took its monitor over and the user: that fails here, loudly. */
+export async function describeConfinement(inspect = inspectConfinement, isRoot = process.getuid?.() === 0): Promise<DoctorCheck> {
+  const name = "confinement";
+  try {
+    const pieces = (await inspect()).filter((each) => isRoot || each.name !== "user"); // nobody else could give it another user
+    const had = pieces.filter((each) => each.had).map((each) => pieceNames[each.name]);
+    const missing = pieces.filter((each) => !each.had).map((each) => `not ${pieceNames[each.name]} (${each.why})`);
+    const detail = `QEMU runs ${[...had, ...missing].join(", ")}`;
+    return { name, ok: missing.length === 0, detail, ...(missing.length > 0 && { fix: confinementFix(pieces) }) };
+  } catch (error) {
+    return { name, ok: false, detail: toPyroError(error).message };
+  }
+}
+
+function confinementFix(pieces: readonly ConfinementPiece[]): string {
+  if (pieces.some((each) => each.name === "calls" && !each.had)) return "a kernel from 5.12 on, and outside of containers that forbid seccomp filters with a listener";
+  return "let users make namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1 (Debian) or kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, the rights to make them";
 }
 
 /** VMs run without them, too, so there is nothing to fail. */

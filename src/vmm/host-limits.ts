@@ -21,6 +21,7 @@ export function hostLimits({ vcpuCount, memMib, gateway }: Pick<VmSpec, "vcpuCou
     "memory.oom.group": "1", // a monitor without some of its threads is of no use
     "pids.max": String(vcpuCount + otherThreads + beside * gatewayThreads), // threads count
     "cpu.max": `${(vcpuCount + 1 + beside) * 100_000} 100000`, // one more than the guest has, for all that the monitor does besides
+    "io.weight": "default 50", // half of what an ordinary process has of a disk that is busy, where the kernel weighs that
     "cpu.weight": String(Math.min(10_000, vcpuCount * 100)), // as much as so many ordinary processes
   };
 }

@@ -28,6 +28,7 @@ export function chooseAccelerator(options: AcceleratorOptions): Promise<Accelera
 
 export { inspectKvm, type AcceleratorChoice, type AcceleratorOptions, type KvmAccess, type KvmVerdict } from "./accelerator.js";
 export { inspectLimits, type LimitsVerdict } from "./host-limits.js";
+export { inspectConfinement, type ConfinementPiece } from "./confinement.js";
 export { hostBootId, hostUptimeMs } from "./host-facts.js";
 export { bootDeadline, bootLimits, type BootLimits } from "./boot-deadline.js";
 export { harmless } from "./console.js";

@@ -5,6 +5,7 @@
 import type { Duplex } from "node:stream";
 import { PyroError } from "../base/error.js";
 import { withDeadline } from "../base/deadline.js";
+import { sendDescriptor } from "../base/send-descriptor.js";
 
 export const maxLineBytes = 1 << 20;
 export const maxDepth = 32;
@@ -36,13 +37,23 @@ export class Qmp {
     return withDeadline(this.#send(command, args), options.timeoutMs ?? 10_000, `QEMU's answer to ${command}`, options.signal);
   }
 
-  #send(command: string, args: Fields): Promise<unknown> {
+  /** Hands QEMU one end of a new pair of sockets, which it knows as `name` then; gives the other end. Rejects as `execute` does. */
+  async handSocket(name: string): Promise<Duplex> {
+    let end: Promise<Duplex> | undefined;
+    const answer = this.#send("getfd", { fdname: name }, (text) => (end = sendDescriptor(this.#stream, text)));
+    answer.catch(() => {}); // it is waited for below
+    const socket = await end;
+    await withDeadline(answer, 10_000, "QEMU's answer to getfd");
+    return socket!;
+  }
+
+  #send(command: string, args: Fields, write: (text: string) => unknown = (text) => this.#stream.write(text)): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#failure !== undefined) return reject(this.#failure);
       if (this.#pending.size >= maxPending) return reject(new PyroError("INTERNAL", `More than ${maxPending} commands wait for QEMU.`));
       const id = this.#nextId++;
       this.#pending.set(id, { resolve, reject });
-      this.#stream.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+      write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
   }
 

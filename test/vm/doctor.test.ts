@@ -18,6 +18,7 @@ test("doctor boots a guest and says what it runs under", async () => {
   expect(report.qemu_version).toMatch(/^\d+\.\d+/);
   expect(report.checks).toContainEqual(expect.objectContaining({ name: "mcp clients", ok: true, detail: "pyro is configured in none" }));
   expect(report.checks).toContainEqual({ name: "network", ok: true, detail: "a guest's question reached its gateway" });
+  expect(report.checks).toContainEqual(expect.objectContaining({ name: "confinement", detail: expect.stringMatching(/^QEMU runs .*with filtered system calls/) as string }));
   // What it says of KVM has to fit what it uses.
   expect(report.accelerator).toBe(report.kvm.guest_ran === true ? "kvm" : "tcg");
   expect(report.kvm.writable).toBe(canOpenKvm());

@@ -20,6 +20,8 @@ export class Descriptors {
   readonly list: (ChildStdio[number])[];
   /** The one that the card's frames go through, where there is a gateway; the keeper puts a socket in its place. */
   cable: number | undefined;
+  /** The memory's, which QEMU takes by name only. */
+  memory: number | undefined;
   /** The console is ours to read, or the keeper's to log. */
   constructor(logged: "ours" | "keeper" = "ours") {
     this.list = ["ignore", "ignore", "pipe", "pipe", logged === "ours" ? "pipe" : "ignore"];
@@ -74,9 +76,13 @@ function machine(spec: VmSpec, accelerator: Accelerator, memory: string | undefi
   ];
 }
 
-/** By descriptor, so that it is the file that was opened and checked, whatever has its name by now. */
+/**
+ * By descriptor, so that it is the file that was opened and checked, whatever has its name by now. QEMU opens it for writing even where it maps it
+ * privately; the keeper gives it the descriptor as we have opened it, so that no fork can write to a template's memory.
+ */
 function memoryFile(stdio: Descriptors, spec: VmSpec, { file, share }: MemoryFile): string {
-  return `memory-backend-file,id=ram,size=${spec.memMib}M,mem-path=/proc/self/fd/${stdio.add(file.fd)},share=${share ? "on" : "off"}`;
+  stdio.memory = stdio.add(file.fd);
+  return `memory-backend-file,id=ram,size=${spec.memMib}M,mem-path=/proc/self/fd/${stdio.memory},share=${share ? "on" : "off"}`;
 }
 
 /**

@@ -5,8 +5,8 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { open, readFile, writeFile, type FileHandle } from "node:fs/promises";
-import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { findProgram } from "../../base/child.js";
 import { checkSignal, sleep, withDeadline } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
@@ -79,29 +79,23 @@ async function startTemplate(machineSpec: VmSpec, accelerator: Accelerator, dire
     checkSignal(signal);
     const stdio = new Descriptors();
     const args = bootCommand(stdio, spec, accelerator, tsc, disks, { file: memory, share: true });
-    const place = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-    files.push(place);
-    const placeFd = stdio.add(place.fd);
     const process = await launch(args, stdio, spec, accelerator, signal);
-    return { ...process.vm, freeze: () => freeze(process, directory, placeFd) };
+    return { ...process.vm, freeze: () => freeze(process, directory) };
   } finally {
     await Promise.allSettled(files.map((file) => file.close()));
   }
 }
 
-/**
- * QEMU 7.2 sends its state to a socket with a name and to nothing else that is left to it in its sandbox. The name is in the
- * template's directory, which only this user can enter, and is given by descriptor: a path would often be too long for a socket.
- */
-async function freeze({ vm, qmp }: Process, directory: string, placeFd: number): Promise<void> {
-  const place = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  const receiver = receiveOnce(`/proc/self/fd/${place.fd}/socket`);
+/** QEMU 7.2 sends its state to a socket. It gets one by the monitor: confined, it finds none by a name. */
+async function freeze({ vm, qmp }: Process, directory: string): Promise<void> {
+  let socket: Duplex | undefined;
   try {
-    await receiver.listening;
     const frozen = (async () => {
+      socket = await qmp.handSocket("state");
+      const received = receive(socket);
       await qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] });
-      await qmp.execute("migrate", { uri: `unix:/proc/self/fd/${placeFd}/socket` });
-      const state = await receiver.received;
+      await qmp.execute("migrate", { uri: "fd:state" });
+      const state = await received;
       await untilMigrated(qmp);
       return state;
     })();
@@ -111,45 +105,27 @@ async function freeze({ vm, qmp }: Process, directory: string, placeFd: number):
     await vm.end();
     await writeFile(join(directory, fileNames.state), state, { mode: 0o600, flag: "wx" });
   } finally {
-    receiver.close();
-    await place.close();
+    socket?.destroy();
     await vm.end();
   }
 }
 
-/** Takes all that the first one to connect sends. */
-function receiveOnce(path: string): { listening: Promise<void>; received: Promise<Buffer>; close(): void } {
-  const server = createServer();
-  server.maxConnections = 1;
-  let connection: Socket | undefined;
+/** Takes all that comes until its end. */
+function receive(socket: Duplex): Promise<Buffer> {
   const received = new Promise<Buffer>((resolve, reject) => {
-    server.once("connection", (socket) => {
-      connection = socket;
-      const parts: Buffer[] = [];
-      let total = 0;
-      socket.on("data", (part) => {
-        total += part.length;
-        if (total > maxStateBytes) socket.destroy(new PyroError("PROTOCOL", `The state of the devices has more than ${maxStateBytes} bytes.`));
-        else parts.push(part);
-      });
-      socket.once("end", () => resolve(Buffer.concat(parts)));
-      socket.once("error", reject);
-      socket.once("close", () => reject(new PyroError("VMM_EXITED", "QEMU broke off sending its state.")));
+    const parts: Buffer[] = [];
+    let total = 0;
+    socket.on("data", (part: Buffer) => {
+      total += part.length;
+      if (total > maxStateBytes) socket.destroy(new PyroError("PROTOCOL", `The state of the devices has more than ${maxStateBytes} bytes.`));
+      else parts.push(part);
     });
+    socket.once("end", () => resolve(Buffer.concat(parts)));
+    socket.once("error", reject);
+    socket.once("close", () => reject(new PyroError("VMM_EXITED", "QEMU broke off sending its state.")));
   });
-  received.catch(() => {});
-  const listening = new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, resolve);
-  });
-  return {
-    listening,
-    received,
-    close: () => {
-      connection?.destroy();
-      server.close();
-    },
-  };
+  received.catch(() => {}); // it is waited for later
+  return received;
 }
 
 /** Its state is sent a moment before QEMU counts it as done and has let go of the disks. */

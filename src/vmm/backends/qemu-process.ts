@@ -39,6 +39,11 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
     stdio: stdio.list,
     graceMs: 0,
     limits: hostLimits(spec),
+    confine: {
+      ...(args.includes("-kernel") && { read: [spec.kernel, spec.initramfs] }),
+      ...(accelerator === "kvm" && { write: ["/dev/kvm"] }),
+      ...(stdio.memory !== undefined && { reopen: stdio.memory }),
+    },
     ...(gateway !== undefined && { beside: gateway.program }),
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
     ...(spec.lockShared !== undefined && { lockShared: spec.lockShared }),
