@@ -3,8 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { PyroError, toPyroError } from "../base/error.js";
 import { settings } from "../base/settings.js";
-import type { GuestNetwork } from "../channel/index.js";
-import { GatewayControl, guestLink, showAddress, type GatewayConfiguration } from "../net/index.js";
+import { GatewayControl, type GatewayConfiguration } from "../net/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import type { Network, PublishedPort } from "./network.js";
 import { readSecrets } from "./network-words.js";
@@ -40,15 +39,6 @@ export async function prepareNetwork(network: Network, auditFile?: string): Prom
 export function placeholderVariables({ secretValues }: NetworkStart): Record<string, string> {
   return Object.fromEntries(secretValues.map(({ name, placeholder }) => [name, placeholder]));
 }
-
-/** The guest's card. */
-export const guestNetwork: GuestNetwork = {
-  address: showAddress(guestLink.guest),
-  prefix: guestLink.prefixLength,
-  gateway: showAddress(guestLink.gateway),
-  nameServer: showAddress(guestLink.gateway),
-  mtu: guestLink.mtuBytes,
-};
 
 /** Tells it what to be. */
 export function configureGateway(vm: RunningVm, vmId: string, network: NetworkStart): VmGateway {

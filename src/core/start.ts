@@ -194,11 +194,11 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
   const vm = await start();
   try {
     const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
-    const net = network && (await import("./gateway.js"));
-    const gateway = network && net!.configureGateway(vm, vmId, network);
+    const gateway = network && (await import("./gateway.js")).configureGateway(vm, vmId, network);
+    const card = network && { network: (await import("./guest-network.js")).guestNetwork };
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...(net && { network: net.guestNetwork }) });
+      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card });
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
