@@ -12,7 +12,8 @@ import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
 import { installedEntries } from "./mcp-clients/inspect.js";
-import { accelerate, startVm } from "./start.js";
+import type { Network } from "./network.js";
+import { accelerate, startVm, type StartedVm } from "./start.js";
 
 export interface DoctorCheck {
   name: string;
@@ -83,8 +84,14 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     });
     if (!chosen) accelerator = undefined;
   }
-  const booted = accelerator !== undefined && (await check("guest", () => bootGuest(environment!, accelerator!, options)));
+  let network: Promise<string> | undefined;
+  const onNetwork = (found: Promise<string>) => {
+    network = found;
+    found.catch(() => {});
+  };
+  const booted = accelerator !== undefined && (await check("guest", () => bootGuest(environment!, accelerator!, options, onNetwork)));
   if (!booted) accelerator = undefined;
+  const networked = network !== undefined && (await check("network", () => network!));
   const path = cacheDirectory();
   return {
     platform: `${process.platform}/${process.arch} ${release()}, Node ${process.versions.node}`,
@@ -93,7 +100,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     ...(accelerator !== undefined && { accelerator }),
     ...(version !== undefined && { qemuVersion: version }),
     cache: { path, sizeBytes: await diskUsage([path]), freeBytes: await freeBytes(path) },
-    capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: false },
+    capabilities: { vmBoot: booted, guestExec: booted, guestNetwork: booted && networked },
     checks,
   };
 }
@@ -118,19 +125,40 @@ async function describeClients(): Promise<DoctorCheck[]> {
   }));
 }
 
-async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {
+/** A guest with a network, and if that can't be had, one without. `onNetwork` is told once whether it has one that works. */
+async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions, onNetwork: (network: Promise<string>) => void): Promise<string> {
   options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
-  const vm = await startVm(
-    { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 },
-    { cold: true, ...(options.signal !== undefined && { signal: options.signal }) },
-  );
+  const signal = options.signal !== undefined && { signal: options.signal };
+  const request = { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 };
+  const start = (network: boolean) => startVm({ ...request, ...(network && { network: nowhere }) }, { cold: true, ...signal });
+  const vm = await start(true).catch((error: unknown) => {
+    checkSignal(options.signal);
+    onNetwork(Promise.reject(error as Error));
+    return start(false);
+  });
   try {
     const result = await execInVm(vm, environment.name, { command: ["/bin/true"], timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.min }, options);
     if (result.exitCode !== 0) throw new Error(`/bin/true in the guest ended with status ${result.exitCode}`);
+    if (vm.gateway !== undefined) {
+      const asking = askName(vm, environment.name, options);
+      onNetwork(asking);
+      await asking.catch(() => {});
+    }
     return `booted under ${vm.accelerator} in ${result.bootMs} ms and ran a command`;
   } finally {
     await vm.end();
   }
+}
+
+const nowhere: Network = { policy: { mode: "allow_list", allowHosts: [], denyHosts: [], allowNets: [] }, publish: [], secrets: [] };
+
+/** That the gateway was asked is the proof that the guest reaches it. Nothing is allowed, so nobody else is asked. */
+async function askName(vm: StartedVm, environment: string, options: DoctorOptions): Promise<string> {
+  const command = "getent hosts pyro.invalid || nslookup pyro.invalid";
+  await execInVm(vm, environment, { command: ["/bin/sh", "-c", command], timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.min }, options);
+  const { counters } = await vm.gateway!.control.info();
+  if (counters.dns_queries === 0) throw new Error("the guest's gateway runs, and a name that the guest asked for did not reach it");
+  return "a guest's question reached its gateway";
 }
 
 async function anyInstalled(): Promise<OpenEnvironment> {

@@ -23,6 +23,8 @@ const localTtlSeconds = 60;
 /** What is read of the cable at once. */
 const readBytes = 262_144;
 
+const lastTurns = 100;
+
 /** Is the gateway until the cable ends. `makeHook` makes rules of what `configure` calls policy, or throws INVALID_ARGUMENT. */
 export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Promise<void> {
   const buffer = Buffer.allocUnsafeSlow(readBytes);
@@ -118,6 +120,8 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
   cable.resume();
   await ended;
   running.gateway.close();
+  // Each connection's last record comes when its socket is closed, which is a turn or two from now.
+  for (let turn = 0; turn < lastTurns && running.audit.counters.connectionsOpen > 0; turn++) await new Promise((resolve) => setImmediate(resolve));
   running.audit.flush();
 }
 
