@@ -410,8 +410,11 @@ export class Endpoint {
       const count = Math.min(unsent, this.#mss, this.#room());
       // A piece that is small only because the window is waits for the window (RFC 9293, 3.8.6.2.1).
       if (count <= 0 || (count < this.#mss && count < unsent && inFlight > 0)) break;
-      this.#send(this.#next, count === unsent ? Flag.ack | Flag.psh : Flag.ack, inFlight, count);
-      this.#next = (this.#next + count) | 0;
+      const isLast = count === unsent;
+      const ends = isLast && this.#ending;
+      this.#send(this.#next, Flag.ack | (isLast ? Flag.psh : 0) | (ends ? Flag.fin : 0), inFlight, count);
+      this.#next = (this.#next + count + (ends ? 1 : 0)) | 0;
+      this.#finSent = ends;
     }
     if (this.#ending && !this.#finSent && ((this.#next - this.#una) | 0) === this.#queue.length) {
       this.#send(this.#next, Flag.ack | Flag.fin);
