@@ -21,6 +21,8 @@ export interface EndpointContext {
   acknowledgeSoon(endpoint: Endpoint): void;
   /** Calls `expire` once `endpoint.deadline` has passed. */
   watch(endpoint: Endpoint): void;
+  /** It is over: nothing of the above is wanted any more. */
+  closed(endpoint: Endpoint): void;
   /** An initial sequence number (RFC 6528): one that nobody can guess. */
   initialSequence(): number;
   /** How much one connection may hold at once in each direction, bytes: more connections, less each. */
@@ -495,6 +497,7 @@ export class Endpoint {
     this.#state = "closed";
     this.deadline = 0;
     this.#queue.drop(this.#queue.length);
+    this.#context.closed(this);
     this.events.closed();
   }
 }
