@@ -8,7 +8,7 @@ import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { connectChannel } from "../dist/channel/index.js";
 import { execInVm } from "../dist/core/exec.js";
-import { guestNetwork } from "../dist/core/gateway.js";
+import { guestNetwork } from "../dist/core/guest-network.js";
 import { startVm } from "../dist/core/start.js";
 import { openEnvironment } from "../dist/environments/index.js";
 import { Pyro } from "../dist/index.js";

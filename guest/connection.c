@@ -301,7 +301,7 @@ static void identify(struct connection *connection, uint32_t id, const struct me
   if (error == 0) stage = "clock", error = set_clock((int64_t)get_u64(fields[TAG_CLOCK].bytes));
   if (error == 0) stage = "entropy", error = add_entropy(fields[TAG_ENTROPY].bytes, fields[TAG_ENTROPY].length);
   if (error == 0) stage = "machine-id", error = set_machine_id(fields[TAG_MACHINE_ID].bytes);
-  if (error == 0 && fields[TAG_NETWORK].bytes != NULL) stage = "network", error = network_up(fields[TAG_NETWORK].bytes);
+  if (error == 0) stage = "network", error = network_set(fields[TAG_NETWORK].bytes);
   if (error != 0) fail(connection, id, stage, error);
   else answer(connection, id, message);
 }

@@ -111,6 +111,7 @@ void power_off(void) {
   kill(-1, SIGKILL);
   sync();
   identity_close();
+  network_close();
   // Nothing writes any more; a disk that can't become read-only is synced all the same.
   root_seal();
   reboot(RB_POWER_OFF);

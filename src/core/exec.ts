@@ -19,8 +19,8 @@ import type { StartedVm } from "./start.js";
 /** A VM whose guest answers, whoever started it. */
 export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config" | "variables"> & { vm: Pick<RunningVm, "exited" | "console">; openGateway?: OpenGateway };
 
-/** A connection to the gateway of a VM with a network, for a while. Throws NOT_FOUND where it is gone. */
-export type OpenGateway = () => Promise<{ control: GatewayControl; release: () => void }>;
+/** A connection to the gateway of a VM with a network, for a while. Throws NOT_FOUND where it is gone. `isReady`: false while it lets nothing through yet. */
+export type OpenGateway = { (): Promise<{ control: GatewayControl; release: () => void }>; isReady?: () => boolean };
 
 /** A command as it runs, wherever it does. */
 export type RunningCommand = Pick<GuestProcess, "stdin" | "stdout" | "stderr" | "result" | "cancel"> & { signal(signal: number, scope: "group"): void; resize?: GuestProcess["resize"] };
@@ -144,7 +144,7 @@ export async function execInVm(vm: Runner, environment: string, request: ExecReq
 }
 
 async function watched(openGateway: OpenGateway, onRefused: ExecOptions["onRefused"]): Promise<RefusalWatch> {
-  return (await import("./refusals.js")).watchRefusals(openGateway(), onRefused);
+  return (await import("./refusals.js")).watchRefusals(openGateway(), onRefused, openGateway.isReady);
 }
 
 async function attend(vm: Runner, guest: RunningCommand, environment: string, request: ExecRequest, options: ExecOptions): Promise<ExecResult> {

@@ -3,8 +3,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { PyroError, toPyroError } from "../base/error.js";
 import { settings } from "../base/settings.js";
-import type { GuestNetwork } from "../channel/index.js";
-import { GatewayControl, guestLink, showAddress, type GatewayConfiguration } from "../net/index.js";
+import { GatewayControl, type GatewayConfiguration } from "../net/index.js";
 import type { RunningVm } from "../vmm/index.js";
 import type { Network, PublishedPort } from "./network.js";
 import { readSecrets } from "./network-words.js";
@@ -19,6 +18,11 @@ export interface NetworkStart extends Network {
 /** The gateway of a VM of ours. */
 export interface VmGateway {
   control: GatewayControl;
+  /** Until then it lets nothing through, and what the guest sends waits. Rejects with INVALID_ARGUMENT, EXISTS where a port is taken, DENIED, VMM_EXITED, TIMEOUT. */
+  ready: Promise<ReadyGateway>;
+}
+
+export interface ReadyGateway {
   published: readonly PublishedPort[];
   /** Of the authority that the guest is to trust, PEM; only where there are secrets. */
   caCertificate?: string;
@@ -36,30 +40,27 @@ export function placeholderVariables({ secretValues }: NetworkStart): Record<str
   return Object.fromEntries(secretValues.map(({ name, placeholder }) => [name, placeholder]));
 }
 
-/** The guest's card. */
-export const guestNetwork: GuestNetwork = {
-  address: showAddress(guestLink.guest),
-  prefix: guestLink.prefixLength,
-  gateway: showAddress(guestLink.gateway),
-  nameServer: showAddress(guestLink.gateway),
-  mtu: guestLink.mtuBytes,
-};
-
-/** Until this is done the gateway lets nothing through. Throws INVALID_ARGUMENT, EXISTS where a port is taken, DENIED, VMM_EXITED, TIMEOUT. */
-export async function configureGateway(vm: RunningVm, vmId: string, network: NetworkStart): Promise<VmGateway> {
+/** Tells it what to be. */
+export function configureGateway(vm: RunningVm, vmId: string, network: NetworkStart): VmGateway {
   const control = new GatewayControl(vm.gateway!);
-  try {
-    const { published, ca_certificate: caCertificate } = await control.configure(configurationOf(vmId, network));
-    return {
-      control,
+  const ready = control.configure(configurationOf(vmId, network)).then(
+    ({ published, ca_certificate: caCertificate }): ReadyGateway => ({
       published: published.map((each) => ({ protocol: each.protocol, hostIp: each.host_ip, hostPort: each.host_port, guestPort: each.guest_port })),
       ...(caCertificate !== undefined && { caCertificate }),
-    };
-  } catch (error) {
-    const failure = toPyroError(error);
-    if (failure.code !== "VMM_EXITED") throw failure;
-    throw new PyroError("VMM_EXITED", `The VM's network gateway ended: ${vm.gatewayLog?.() || "it did not say why"}`, { cause: error });
-  }
+    }),
+    (error: unknown) => {
+      const failure = toPyroError(error);
+      if (failure.code !== "VMM_EXITED") throw failure;
+      throw new PyroError("VMM_EXITED", `The VM's network gateway ended: ${vm.gatewayLog?.() || "it did not say why"}`, { cause: error });
+    },
+  );
+  ready.catch(() => {}); // whoever needs it hears of it
+  return { control, ready };
+}
+
+/** Whether there is anything that the VM's user has to hear of before the first command. */
+export function isAwaited({ publish, secretValues }: NetworkStart): boolean {
+  return publish.length > 0 || secretValues.length > 0;
 }
 
 function configurationOf(vmId: string, { policy, publish, secretValues, auditFile }: NetworkStart): GatewayConfiguration {

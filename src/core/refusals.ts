@@ -1,6 +1,7 @@
 /** What a VM's gateway refused while a command ran: told as it happens, each once, and as many as somebody reads. */
-import type { GatewayControl, GatewayEvent } from "../net/index.js";
 import { withDeadline } from "../base/deadline.js";
+import { toPyroError } from "../base/error.js";
+import type { GatewayControl, GatewayEvent } from "../net/index.js";
 
 /** Something that a guest asked for and did not get. */
 export interface Refusal {
@@ -8,6 +9,7 @@ export interface Refusal {
   rule: string;
   /** In one line. */
   reason: string;
+  /** `tcp`, `udp`, `icmp`, `dns`, `tls`, `http`; `any` where the gateway itself is gone. */
   protocol: string;
   /** As the guest has resolved it, or as it asked for it. */
   name?: string;
@@ -24,12 +26,14 @@ export interface RefusalWatch {
   end(): Promise<Refusal[]>;
 }
 
-/** From now on. What can't be watched, because the gateway is gone, refuses nothing any more. */
-export function watchRefusals(opening: Promise<{ control: GatewayControl; release: () => void }>, onRefused: (refusal: Refusal) => void = () => {}): RefusalWatch {
+/** From now on. A gateway that is gone refuses everything; one that is not ready by the end (`isReady`) has not been asked for anything. */
+export function watchRefusals(opening: Promise<{ control: GatewayControl; release: () => void }>, onRefused: (refusal: Refusal) => void = () => {}, isReady: () => boolean = () => true): RefusalWatch {
   const found = new Map<string, Refusal>();
   const take = (event: GatewayEvent) => {
-    if (event.event !== "refused" || found.size >= maxRefusals) return;
-    const refusal = refusalOf(event);
+    if (event.event === "refused") add(refusalOf(event));
+  };
+  const add = (refusal: Refusal) => {
+    if (found.size >= maxRefusals) return;
     const key = JSON.stringify(refusal);
     if (found.has(key)) return;
     found.set(key, refusal);
@@ -40,11 +44,14 @@ export function watchRefusals(opening: Promise<{ control: GatewayControl; releas
     await opened.control.listen();
     return opened;
   });
-  watching.catch(() => {});
+  watching.catch((error: unknown) => add({ rule: "gateway", reason: toPyroError(error).message, protocol: "any" }));
   return {
     end: async () => {
-      const opened = await watching.catch(() => undefined);
-      if (opened === undefined) return [...found.values()];
+      const opened = isReady() ? await watching.catch(() => undefined) : undefined;
+      if (opened === undefined) {
+        watching.then(({ release }) => release()).catch(() => {});
+        return [...found.values()];
+      }
       await withDeadline(opened.control.info(), lastMs, "The gateway's last words").catch(() => {}); // answered behind all that was told before
       opened.control.off("event", take);
       opened.release();

@@ -194,21 +194,20 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
   const vm = await start();
   try {
     const { connectChannel } = await import("../channel/index.js"); // while QEMU starts: it has nothing to say before that
-    const net = network && (await import("./gateway.js"));
-    const configuring = network && net!.configureGateway(vm, vmId, network);
-    configuring?.catch(() => {});
+    const gateway = network && (await import("./gateway.js")).configureGateway(vm, vmId, network);
+    const card = network && { network: (await import("./guest-network.js")).guestNetwork };
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...(net && { network: net.guestNetwork }) });
+      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card });
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
-    const networked = network && (await networkReady(network, configuring!, channel));
+    const networked = network && (await networkReady(network, gateway!, channel, vm.release !== undefined));
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
-    const publishedPorts = networked?.gateway?.published ?? [];
-    onPhase?.({ phase: "exec", bootMs, ...(publishedPorts.length > 0 && { publishedPorts }) });
-    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, ...networked, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
+    const { published = [], ...using } = networked ?? {};
+    onPhase?.({ phase: "exec", bootMs, ...(published.length > 0 && { publishedPorts: published }) });
+    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, ...using, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
   } catch (error) {
     await vm.end();
     checkSignal(signal); // what broke because it was to end is no failure of its own
@@ -216,12 +215,23 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
   }
 }
 
-async function networkReady(network: NetworkStart, configuring: Promise<VmGateway>, channel: Channel): Promise<Pick<StartedVm, "gateway" | "variables" | "openGateway">> {
+/**
+ * The guest's own program is told of the network by now; the gateway is a process that starts beside QEMU, and mostly later. It is waited for where there is something
+ * to hear from it, and where it has to be ready before we let go of the VM. Else the first packet waits for it, and a command that needs none waits for nothing.
+ */
+async function networkReady(network: NetworkStart, gateway: VmGateway, channel: Channel, outlivesUs: boolean): Promise<Pick<StartedVm, "gateway" | "variables" | "openGateway"> & { published?: readonly PublishedPort[] }> {
+  const { isAwaited, placeholderVariables } = await import("./gateway.js");
+  let isReady = false;
+  gateway.ready.then(() => (isReady = true)).catch(() => {});
+  const openGateway = Object.assign(async () => {
+    await gateway.ready;
+    return { control: gateway.control, release: () => {} };
+  }, { isReady: () => isReady });
+  if (!isAwaited(network) && !outlivesUs) return { gateway, openGateway };
   try {
-    const gateway = await configuring;
-    const { placeholderVariables } = await import("./gateway.js");
-    const trust = gateway.caCertificate === undefined ? {} : await (await import("./guest-trust.js")).trustInGuest(channel, gateway.caCertificate);
-    return { gateway, variables: { ...trust, ...placeholderVariables(network) }, openGateway: () => Promise.resolve({ control: gateway.control, release: () => {} }) };
+    const { published, caCertificate } = await gateway.ready;
+    const trust = caCertificate === undefined ? {} : await (await import("./guest-trust.js")).trustInGuest(channel, caCertificate);
+    return { gateway, openGateway, published, variables: { ...trust, ...placeholderVariables(network) } };
   } catch (error) {
     throw new NetworkFailure(error);
   }

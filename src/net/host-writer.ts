@@ -62,7 +62,7 @@ export class HostWriter {
   #flush(): void {
     if (this.#closed || this.#writing) return;
     if (this.#blocks.length === 0) {
-      if (this.#ending) this.#target.end();
+      if (this.#ending && !this.#target.writableEnded) this.#target.end();
       return;
     }
     const blocks = this.#blocks;

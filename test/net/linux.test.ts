@@ -61,12 +61,12 @@ print(h.hexdigest())`, { mtu });
     expect((await printed).printed).toBe(`${sha256(down)}\n`);
   });
 
-  test("500 connections at once, each with its own bytes", async () => {
+  test("1,000 connections at once, each with its own bytes", async () => {
     const port = await serve((socket) => socket.pipe(socket));
     const { printed, guest } = await python(`
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
-all = [socket.create_connection(("${server}", ${port})) for i in range(500)]
+all = [socket.create_connection(("${server}", ${port})) for i in range(1000)]
 for i, s in enumerate(all): s.sendall(b"%05d" % i * 100)
 for i, s in enumerate(all):
   s.shutdown(socket.SHUT_WR); got = b""
@@ -74,8 +74,8 @@ for i, s in enumerate(all):
   assert got == b"%05d" % i * 100, got
 print("same")`);
     expect(printed).toBe("same\n");
-    expect(guest.audit.counters).toMatchObject({ connectionsTotal: 500, bytesSent: 250_000, bytesReceived: 250_000 });
-    expect(guest.records.filter(({ type }) => type === "close").map((each) => [each.bytes_sent, each.bytes_received, each.reason])).toEqual(Array.from({ length: 500 }, () => [500, 500, undefined]));
+    expect(guest.audit.counters).toMatchObject({ connectionsTotal: 1000, bytesSent: 500_000, bytesReceived: 500_000 });
+    expect(guest.records.filter(({ type }) => type === "close").map((each) => [each.bytes_sent, each.bytes_received, each.reason])).toEqual(Array.from({ length: 1000 }, () => [500, 500, undefined]));
   });
 
   test("what is refused, and what is reset, is so on the other side", async () => {

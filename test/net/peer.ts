@@ -74,6 +74,7 @@ export class Peer implements EndpointContext {
   now = () => this.time;
   flushSoon = () => {};
   watch = () => {};
+  closed = () => {};
   acknowledgeSoon = () => {};
   initialSequence = () => this.#theirs;
   shareBytes = () => this.share;

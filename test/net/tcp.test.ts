@@ -276,7 +276,7 @@ describe("ending", () => {
     peer.open();
     peer.endpoint.send(Buffer.from("all"));
     peer.endpoint.end();
-    expect(peer.take()).toMatchObject([{ flags: "AP", data: "all" }, { flags: "AF", sequence: 3 }]);
+    expect(peer.take()).toMatchObject([{ flags: "AFP", data: "all" }]);
     peer.send("A", { acknowledgment: 4 });
     peer.send("A", { acknowledgment: 4, data: "still" });
     expect(peer.received.toString()).toBe("still");

@@ -13,7 +13,8 @@ export interface NetworkPolicy {
   allowNets: readonly string[];
 }
 
-export const policyLimits = { entries: 1024, entryChars: 300 } as const;
+/** `totalBytes`: of all words together, as a VM's record has them. */
+export const policyLimits = { entries: 1024, entryChars: 300, totalBytes: 65_536 } as const;
 
 /** The policy with its words understood. */
 export interface Rules {
@@ -26,6 +27,8 @@ export interface Rules {
 /** Throws INVALID_ARGUMENT that names the word, and what is allowed. */
 export function rulesOf({ mode, allowHosts, denyHosts, allowNets }: NetworkPolicy): Rules {
   if (mode !== "public" && mode !== "allow_list") throw new PyroError("INVALID_ARGUMENT", "A policy's mode is public or allow_list.");
+  const totalBytes = [allowHosts, denyHosts, allowNets].flat().reduce((sum, word) => sum + Buffer.byteLength(String(word)), 0);
+  if (totalBytes > policyLimits.totalBytes) throw new PyroError("INVALID_ARGUMENT", `The policy's hosts and networks are ${totalBytes} bytes long together; at most ${policyLimits.totalBytes} are possible.`, { hint: "*.example.org allows all names below example.org." });
   const hosts = (field: string, words: readonly string[]) =>
     checkWords(field, words).map((word) => parseHostPattern(word) ?? wrong(field, word, "a name (example.org), all names below one (*.example.org) or an IPv4 address, and if wanted a port behind it (:443)", "Leave out what else a URL has: example.org:443."));
   return {

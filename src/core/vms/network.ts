@@ -81,7 +81,7 @@ function describe(vmId: string, { mode, allowHosts, denyHosts, allowNets }: Netw
 
 /** Of every guest, as each has a network of its own. */
 async function addresses(): Promise<Partial<NetworkInfo>> {
-  const { guestNetwork } = await import("../gateway.js");
+  const { guestNetwork } = await import("../guest-network.js");
   return { guestIp: guestNetwork.address, gatewayIp: guestNetwork.gateway, dns: guestNetwork.nameServer, interface: "eth0" };
 }
 

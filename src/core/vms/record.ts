@@ -10,7 +10,7 @@ import { isVariables, parseNetwork } from "./record-network.js";
 import { vmStates, type VmState } from "./lifecycle.js";
 
 const schemaVersion = 1;
-const maxRecordBytes = 64 << 10;
+const maxRecordBytes = 256 << 10;
 /** Of `last_error`: a message can carry a whole console, and the record is to stay readable. `pyro vm logs` has the rest. */
 const maxErrorChars = 4000;
 const recordName = "vm.json";

@@ -6,6 +6,9 @@ export const maxHelloBytes = 32_768;
 const handshake = 22;
 const clientHello = 1;
 const recordHeaderBytes = 5;
+const maxRecordBytes = 16_384;
+/** Nobody needs more for it. */
+const maxRecords = 64;
 
 /** "more": it is not all there yet. "none": it is no hello. Else the name, in lower case, if there is one. */
 export function readClientHello(bytes: Buffer): "more" | "none" | { name: string | undefined } {
@@ -38,21 +41,22 @@ export function readClientHello(bytes: Buffer): "more" | "none" | { name: string
 function joinRecords(bytes: Buffer): Buffer | "more" | "none" {
   const parts: Buffer[] = [];
   let length = 0;
-  let wanted = 4;
-  for (let at = 0; length < wanted; ) {
+  for (let at = 0; parts.length < maxRecords; ) {
     if (bytes.length - at < recordHeaderBytes) return "more";
     if (bytes[at] !== handshake || bytes[at + 1] !== 3) return "none";
     const recordBytes = bytes.readUInt16BE(at + 3);
-    if (recordBytes === 0 || recordBytes > 16_384) return "none";
+    if (recordBytes === 0 || recordBytes > maxRecordBytes) return "none";
     const part = bytes.subarray(at + recordHeaderBytes, at + recordHeaderBytes + recordBytes);
     parts.push(part);
     length += part.length;
-    const whole = parts.length === 1 ? part : Buffer.concat(parts);
-    if (whole.length > 0 && whole[0] !== clientHello) return "none";
-    if (whole.length >= 4) wanted = 4 + whole.readUIntBE(1, 3);
-    if (wanted > maxHelloBytes) return "none";
-    if (length >= wanted) return whole.subarray(0, wanted);
-    if (part.length < recordBytes) return "more";
+    const isWhole = part.length === recordBytes;
+    if (length >= 4) {
+      const head = parts[0]!.length >= 4 ? parts[0]! : Buffer.concat(parts);
+      const wanted = 4 + head.readUIntBE(1, 3);
+      if (head[0] !== clientHello || wanted > maxHelloBytes) return "none";
+      if (length >= wanted) return Buffer.concat(parts).subarray(0, wanted);
+    }
+    if (!isWhole) return "more";
     at += recordHeaderBytes + recordBytes;
   }
   return "none";

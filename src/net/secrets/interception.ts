@@ -55,7 +55,7 @@ export function intercept({ contextFor, trusted }: Proofs, { guest, socket, name
 
 /** With back-pressure: `from` waits while `to` does not take more. */
 function pass(bytes: Buffer, from: Duplex, to: Duplex): void {
-  if (bytes.length === 0 || to.write(bytes)) return;
+  if (bytes.length === 0 || to.write(bytes) || from.isPaused()) return;
   from.pause();
   to.once("drain", () => from.resume());
 }

@@ -87,8 +87,8 @@ export class TcpConnections implements EndpointContext {
       const localPort = this.#nextPort;
       this.#nextPort = localPort === lastPort ? firstPort : localPort + 1;
       if (taken?.has(guestPort * 65_536 + localPort)) continue;
-      const endpoint = this.#add({ local: link.gateway, localPort, guest: link.guest, guestPort }, silent);
-      endpoint.events = this.#closing(endpoint, events(endpoint));
+      const endpoint = this.#add({ local: link.gateway, localPort, guest: link.guest, guestPort });
+      endpoint.events = events(endpoint);
       endpoint.connect();
       return endpoint;
     }
@@ -140,6 +140,18 @@ export class TcpConnections implements EndpointContext {
     this.#timer ??= setTimeout(() => this.#tick(), tickMs);
   }
 
+  closed(endpoint: Endpoint): void {
+    const { local, localPort, guestPort } = endpoint.address;
+    const byPorts = this.#byAddress.get(local);
+    byPorts?.delete(guestPort * 65_536 + localPort);
+    if (byPorts?.size === 0) this.#byAddress.delete(local);
+    this.#count--;
+    this.#toFlush.delete(endpoint);
+    this.#toAcknowledge.delete(endpoint);
+    this.#watched.delete(endpoint);
+    this.#remembered.delete(endpoint);
+  }
+
   initialSequence(): number {
     if (this.#randomAt === this.#random.length) {
       this.#random = randomBytes(1024);
@@ -161,11 +173,11 @@ export class TcpConnections implements EndpointContext {
       this.#events.overflow(address);
       return sendReset(this.sink, segment);
     }
-    const endpoint = this.#add(address, silent);
+    const endpoint = this.#add(address);
     endpoint.accept(segment);
     const events = this.#events.incoming(endpoint);
     if (events === undefined) return endpoint.reset();
-    endpoint.events = this.#closing(endpoint, events);
+    endpoint.events = events;
   }
 
   /** A connection that is only remembered makes room for a new one. */
@@ -176,40 +188,13 @@ export class TcpConnections implements EndpointContext {
     return this.#count < tcpLimits.maxConnections;
   }
 
-  #add(address: EndpointAddress, events: EndpointEvents): Endpoint {
-    const endpoint: Endpoint = new Endpoint(this, address, events);
-    endpoint.events = this.#closing(endpoint, events);
+  #add(address: EndpointAddress): Endpoint {
+    const endpoint = new Endpoint(this, address, silent);
     let byPorts = this.#byAddress.get(address.local);
     if (byPorts === undefined) this.#byAddress.set(address.local, (byPorts = new Map()));
     byPorts.set(address.guestPort * 65_536 + address.localPort, endpoint);
     this.#count++;
     return endpoint;
-  }
-
-  #closing(endpoint: Endpoint, events: EndpointEvents): EndpointEvents {
-    return {
-      opened: () => events.opened(),
-      data: (bytes, start, end) => events.data(bytes, start, end),
-      ended: () => events.ended(),
-      drained: () => events.drained(),
-      reset: () => events.reset(),
-      closed: () => {
-        this.#remove(endpoint);
-        events.closed();
-      },
-    };
-  }
-
-  #remove(endpoint: Endpoint): void {
-    const { local, localPort, guestPort } = endpoint.address;
-    const byPorts = this.#byAddress.get(local);
-    byPorts?.delete(guestPort * 65_536 + localPort);
-    if (byPorts?.size === 0) this.#byAddress.delete(local);
-    this.#count--;
-    this.#toFlush.delete(endpoint);
-    this.#toAcknowledge.delete(endpoint);
-    this.#watched.delete(endpoint);
-    this.#remembered.delete(endpoint);
   }
 
   #tick(): void {

@@ -21,6 +21,8 @@ export interface EndpointContext {
   acknowledgeSoon(endpoint: Endpoint): void;
   /** Calls `expire` once `endpoint.deadline` has passed. */
   watch(endpoint: Endpoint): void;
+  /** It is over: nothing of the above is wanted any more. */
+  closed(endpoint: Endpoint): void;
   /** An initial sequence number (RFC 6528): one that nobody can guess. */
   initialSequence(): number;
   /** How much one connection may hold at once in each direction, bytes: more connections, less each. */
@@ -410,8 +412,11 @@ export class Endpoint {
       const count = Math.min(unsent, this.#mss, this.#room());
       // A piece that is small only because the window is waits for the window (RFC 9293, 3.8.6.2.1).
       if (count <= 0 || (count < this.#mss && count < unsent && inFlight > 0)) break;
-      this.#send(this.#next, count === unsent ? Flag.ack | Flag.psh : Flag.ack, inFlight, count);
-      this.#next = (this.#next + count) | 0;
+      const isLast = count === unsent;
+      const ends = isLast && this.#ending;
+      this.#send(this.#next, Flag.ack | (isLast ? Flag.psh : 0) | (ends ? Flag.fin : 0), inFlight, count);
+      this.#next = (this.#next + count + (ends ? 1 : 0)) | 0;
+      this.#finSent = ends;
     }
     if (this.#ending && !this.#finSent && ((this.#next - this.#una) | 0) === this.#queue.length) {
       this.#send(this.#next, Flag.ack | Flag.fin);
@@ -492,6 +497,7 @@ export class Endpoint {
     this.#state = "closed";
     this.deadline = 0;
     this.#queue.drop(this.#queue.length);
+    this.#context.closed(this);
     this.events.closed();
   }
 }

@@ -66,6 +66,50 @@ test("what is written is what is read, for this user alone", async () => {
   expect(readdirSync(directory)).toEqual(["vm.json"]);
 });
 
+const networked: VmRecord = {
+  ...record,
+  networkEnabled: true,
+  network: {
+    policy: { mode: "allow_list", allowHosts: ["example.org:443"], denyHosts: [], allowNets: ["10.1.0.0/16"] },
+    publish: [{ protocol: "tcp", hostIp: "127.0.0.1", hostPort: 0, guestPort: 80 }],
+    secrets: [{ name: "TOKEN", host: "example.org" }, { name: "OTHER", host: "example.org", file: "/run/other" }],
+  },
+  variables: ["TOKEN=pyro_0", "X=a=b"],
+};
+
+test("a network is written and read, and is not for everybody", async () => {
+  const directory = newDirectory();
+  await writeVmRecord(directory, networked);
+  expect(await readVmRecord(directory)).toEqual(networked);
+  expect(JSON.parse(readFileSync(join(directory, "vm.json"), "utf8"))).toMatchObject({
+    network: {
+      policy: { mode: "allow_list", allow_hosts: ["example.org:443"], deny_hosts: [], allow_nets: ["10.1.0.0/16"] },
+      publish: [{ protocol: "tcp", host_ip: "127.0.0.1", host_port: 0, guest_port: 80 }],
+      secrets: [{ name: "TOKEN", host: "example.org" }, { name: "OTHER", host: "example.org", file: "/run/other" }],
+    },
+    variables: ["TOKEN=pyro_0", "X=a=b"],
+  });
+  expect(publicVm(networked)).toEqual(publicVm({ ...record, networkEnabled: true }));
+});
+
+test("a network without a policy that can be read never comes to life", () => {
+  const written = (change: (json: { network?: Record<string, unknown>; network_enabled: boolean }) => void) => {
+    const json = JSON.parse(text) as { network?: Record<string, unknown>; network_enabled: boolean };
+    json.network_enabled = true;
+    json.network = { policy: { mode: "public", allow_hosts: [], deny_hosts: [], allow_nets: [] }, publish: [], secrets: [] };
+    change(json);
+    return parseVmRecord(JSON.stringify(json));
+  };
+  expect(written(() => {})).toMatchObject({ networkEnabled: true, network: { policy: { mode: "public" } } });
+  expect(written((json) => delete json.network)).toBe(undefined);
+  expect(written((json) => (json.network_enabled = false))).toBe(undefined);
+  for (const [key, value] of [
+    ["policy", undefined], ["policy", "public"], ["policy", { mode: "open", allow_hosts: [], deny_hosts: [], allow_nets: [] }], ["policy", { mode: "public" }], ["policy", { mode: "public", allow_hosts: [1], deny_hosts: [], allow_nets: [] }],
+    ["publish", undefined], ["publish", [{}]], ["publish", [{ protocol: "sctp", host_ip: "127.0.0.1", host_port: 1, guest_port: 1 }]], ["publish", [{ protocol: "tcp", host_ip: "127.0.0.1", host_port: 65_536, guest_port: 1 }]],
+    ["secrets", undefined], ["secrets", [{ name: "A" }]], ["secrets", [{ name: "A", host: "b", file: 5 }]], ["secrets", Array.from({ length: 1025 }, () => ({ name: "A", host: "b" }))],
+  ] as const) expect([key, value, written((json) => (json.network![key] = value))]).toEqual([key, value, undefined]);
+});
+
 test("no process id is kept: one that is used again can't be taken for a VM", () => {
   expect(text).not.toMatch(/pid/);
 });
@@ -97,7 +141,7 @@ test("no record, no file and no directory are no record", async () => {
 
 test("a file too large, empty or half written is no record", async () => {
   const directory = newDirectory();
-  for (const content of ["", "{", text.slice(0, 100), text.slice(0, -3), "null", "[]", "7", '"x"', `${" ".repeat(70_000)}${text}`]) {
+  for (const content of ["", "{", text.slice(0, 100), text.slice(0, -3), "null", "[]", "7", '"x"', `${" ".repeat(270_000)}${text}`]) {
     writeFileSync(join(directory, "vm.json"), content);
     expect(await readVmRecord(directory)).toBe(undefined);
   }
