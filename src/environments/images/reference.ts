@@ -98,12 +98,12 @@ function parseReference(name: string, fail: (what: string) => PyroError): Regist
   const slash = rest.indexOf("/");
   const first = slash === -1 ? "" : rest.slice(0, slash);
   const hasHost = /[.:[]/.test(first) || first === "localhost";
-  const where = hasHost ? first : "docker.io";
+  const where = hasHost ? first.toLowerCase() : "docker.io";
   const path = hasHost ? rest.slice(slash + 1) : rest;
-  if (!host.test(where)) throw fail(`"${harmlessLine(where, 100)}" is no registry's address`);
+  if (!host.test(where) || !URL.canParse(`https://${where}/`)) throw fail(`"${harmlessLine(where, 100)}" is no registry's address`); // the pattern is its shape, the rest is which ports and addresses there are
   const repository = where === "docker.io" && !path.includes("/") ? `library/${path}` : path;
   if (!repository.split("/").every((each) => component.test(each))) throw fail("a name is small letters and digits, with . _ - between them, and slashes");
-  return { kind: "registry", host: where.toLowerCase(), repository, ...(digest === undefined ? { tag: tag ?? "latest" } : { digest, ...(tag !== undefined && { tag }) }) };
+  return { kind: "registry", host: where, repository, ...(digest === undefined ? { tag: tag ?? "latest" } : { digest, ...(tag !== undefined && { tag }) }) };
 }
 
 /** The name in full, which is what it is kept under: two ways of writing it are one name. */
