@@ -12,7 +12,7 @@ import { inspectKvm, inspectLimits, qemuVersion, type KvmVerdict } from "../vmm/
 import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
 import { installedEntries } from "./mcp-clients/inspect.js";
-import { accelerate, startVm } from "./start.js";
+import { accelerate, startVm, type Phase } from "./start.js";
 
 export interface DoctorCheck {
   name: string;
@@ -83,7 +83,12 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     });
     if (!chosen) accelerator = undefined;
   }
-  const booted = accelerator !== undefined && (await check("guest", () => bootGuest(environment!, accelerator!, options)));
+  const booted = accelerator !== undefined && (await check("guest", async () => {
+    const { bootMs, ...started } = await bootGuest(environment!, accelerator!, options);
+    accelerator = started.accelerator;
+    if (started.kvmReason !== undefined) kvm = { ...kvm, reason: started.kvmReason };
+    return `booted under ${accelerator} in ${bootMs} ms and ran a command`;
+  }));
   if (!booted) accelerator = undefined;
   const path = cacheDirectory();
   return {
@@ -118,16 +123,19 @@ async function describeClients(): Promise<DoctorCheck[]> {
   }));
 }
 
-async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<string> {
+/** What it came up under in the end, and why that is not KVM. */
+async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions): Promise<{ bootMs: number; accelerator: "kvm" | "tcg"; kvmReason?: string }> {
+  let kvmReason: string | undefined;
+  const onPhase = (phase: Phase) => void ("kvmReason" in phase && (kvmReason = phase.kvmReason));
   options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
   const vm = await startVm(
     { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 },
-    { cold: true, ...(options.signal !== undefined && { signal: options.signal }) },
+    { cold: true, onPhase, ...(options.signal !== undefined && { signal: options.signal }) },
   );
   try {
     const result = await execInVm(vm, environment.name, { command: ["/bin/true"], timeoutSeconds: limits.timeoutSeconds.default, captureBytes: limits.captureBytes.min }, options);
     if (result.exitCode !== 0) throw new Error(`/bin/true in the guest ended with status ${result.exitCode}`);
-    return `booted under ${vm.accelerator} in ${result.bootMs} ms and ran a command`;
+    return { bootMs: result.bootMs, accelerator: vm.accelerator, ...(kvmReason !== undefined && { kvmReason }) };
   } finally {
     await vm.end();
   }
