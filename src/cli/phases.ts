@@ -38,7 +38,7 @@ export function warningLine(output: Output, phase: Phase): void {
 /** Shows one step towards a VM. The line of `exec` and `start` say that of the verb they belong to. */
 export function phaseLine(output: Output, verb: Verb, environment: string, phase: Phase): void {
   if (phase.phase === "pull") return pullLine(output, verb, phase.progress);
-  const message = messages[phase.phase];
+  const message = "kvmReason" in phase ? phase.kvmReason : messages[phase.phase];
   const how = phase.phase !== "start" ? "" : "accelerator" in phase ? ` accelerator=${phase.accelerator}` : ` execution_mode=${phase.executionMode}`;
   output.line(`[${verb}] phase=${phase.phase} environment=${environment}${how}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
   if (phase.phase === "exec") for (const { protocol, hostIp, hostPort, guestPort } of phase.publishedPorts ?? []) output.line(`[${verb}] published ${protocol} ${hostIp}:${hostPort} guest_port=${guestPort}`);

@@ -13,7 +13,7 @@ import { execInVm } from "./exec.js";
 import { limits } from "./limits.js";
 import { installedEntries } from "./mcp-clients/inspect.js";
 import type { Network } from "./network.js";
-import { accelerate, startVm, type StartedVm } from "./start.js";
+import { accelerate, startVm, type Phase, type StartedVm } from "./start.js";
 
 export interface DoctorCheck {
   name: string;
@@ -90,7 +90,12 @@ export async function diagnose(options: DoctorOptions = {}): Promise<DoctorRepor
     network = found;
     found.catch(() => {});
   };
-  const booted = accelerator !== undefined && (await check("guest", () => bootGuest(environment!, accelerator!, options, onNetwork)));
+  const booted = accelerator !== undefined && (await check("guest", async () => {
+    const { bootMs, ...started } = await bootGuest(environment!, accelerator!, options, onNetwork);
+    accelerator = started.accelerator;
+    if (started.kvmReason !== undefined) kvm = { ...kvm, reason: started.kvmReason };
+    return `booted under ${accelerator} in ${bootMs} ms and ran a command`;
+  }));
   if (!booted) accelerator = undefined;
   const networked = network !== undefined && (await check("network", () => network!));
   const path = cacheDirectory();
@@ -153,12 +158,17 @@ async function describeClients(): Promise<DoctorCheck[]> {
   }));
 }
 
-/** A guest with a network, and if that can't be had, one without. `onNetwork` is told once whether it has one that works. */
-async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions, onNetwork: (network: Promise<string>) => void): Promise<string> {
+/**
+ * What a guest came up under in the end, and why that is not KVM. It has a network, and if that can't be had, none; `onNetwork` is told once whether it has one
+ * that works.
+ */
+async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg", options: DoctorOptions, onNetwork: (network: Promise<string>) => void): Promise<{ bootMs: number; accelerator: "kvm" | "tcg"; kvmReason?: string }> {
+  let kvmReason: string | undefined;
+  const onPhase = (phase: Phase) => void ("kvmReason" in phase && (kvmReason = phase.kvmReason));
   options.onStep?.(`booting a guest under ${accelerator.toUpperCase()}`);
   const signal = options.signal !== undefined && { signal: options.signal };
   const request = { environment: environment.name, vcpuCount: 1, memMib: 256, ttlSeconds: 180 };
-  const start = (network: boolean) => startVm({ ...request, ...(network && { network: nowhere }) }, { cold: true, ...signal });
+  const start = (network: boolean) => startVm({ ...request, ...(network && { network: nowhere }) }, { cold: true, onPhase, ...signal });
   const vm = await start(true).catch((error: unknown) => {
     checkSignal(options.signal);
     onNetwork(Promise.reject(error as Error));
@@ -172,7 +182,7 @@ async function bootGuest(environment: OpenEnvironment, accelerator: "kvm" | "tcg
       onNetwork(asking);
       await asking.catch(() => {});
     }
-    return `booted under ${vm.accelerator} in ${result.bootMs} ms and ran a command`;
+    return { bootMs: result.bootMs, accelerator: vm.accelerator, ...(kvmReason !== undefined && { kvmReason }) };
   } finally {
     await vm.end();
   }

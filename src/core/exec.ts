@@ -250,7 +250,10 @@ export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
   if (exit.reason === "killed") {
     return new PyroError("GUEST_LOST", "The VM was stopped, deleted or closed while the command ran, or ran its one command for another caller.", { cause: error });
   }
-  return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal}): ${exit.stderr}`, { hint: "`pyro doctor` tells what this host lacks.", cause: error });
+  return new PyroError("VMM_EXITED", `QEMU ended while the command ran (status ${exit.code ?? exit.signal})${exit.stderr === "" ? "." : `: ${exit.stderr}`}`, {
+    hint: vm.accelerator === "kvm" ? "Run it again; if that ends so too, PYRO_ACCELERATOR=tcg does without KVM. `pyro doctor` tells what this host lacks." : "`pyro doctor` tells what this host lacks.",
+    cause: error,
+  });
 }
 
 export function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; signal?: string; complaint?: string } {

@@ -25,6 +25,7 @@ export type Phase =
   | { phase: "waiting" }
   /** A VM is booted and frozen, for this and later ones to be forked from. */
   | { phase: "template" }
+  /** `kvmReason`: why it is not KVM, a sentence. */
   | { phase: "start"; accelerator: "kvm" | "tcg"; kvmReason?: string }
   /** The caller allowed it, and no VM can be had. `warning` says what is not isolated, and why. */
   | { phase: "start"; executionMode: "host_compat"; warning: string }
@@ -89,6 +90,9 @@ const forkLimits: BootLimits = { ...bootLimits, cpuMs: 10_000, stallMs: 30_000, 
 
 /** Failures that a template may be the cause of; a full disk, say, is none. */
 const templatesFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST", "PROTOCOL", "TIMEOUT", "INTERNAL"]);
+
+/** Failures that KVM may be the cause of. */
+const kvmsFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["BOOT_FAILED", "VMM_EXITED", "GUEST_LOST"]);
 
 export function startVm(request: StartRequest, options: StartOptions = {}): Promise<StartedVm> {
   return withPrepared(request, options, async (prepared) => {
@@ -183,10 +187,24 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
       ...(request.place !== undefined && { place: request.place }),
       ...(request.network !== undefined && { gateway: (await import("../net/index.js")).gatewayProgram() }),
     };
-    return await work({ environment, spec, choice, hold });
+    const prepared: Prepared = { environment, spec, choice, hold };
+    return await work(prepared).catch(async (error: unknown) => work({ ...prepared, choice: await withoutKvm(error, prepared, options) }));
   } finally {
     held?.then((lock) => lock.release()).catch(() => {}); // nobody has to wait for it
   }
+}
+
+/**
+ * KVM can stop working after a guest ran under it, or not do for this machine what it did for that guest. Then it is tried once more, and what does not
+ * come up under it runs without. Throws `error` where that is of no help or is not wanted.
+ */
+async function withoutKvm(error: unknown, { environment, choice, hold }: Prepared, options: StartOptions): Promise<AcceleratorChoice> {
+  const { code, message } = toPyroError(error);
+  if (choice.accelerator !== "kvm" || !kvmsFault.has(code)) throw error;
+  const again = await accelerate(environment, { ...options, probeAgain: true }, hold);
+  if (again.accelerator === "tcg") return again;
+  if (settings.accelerator() === "kvm") throw error;
+  return { accelerator: "tcg", kvm: { ...again.kvm, reason: `A small guest runs under KVM, and this VM did not: ${message.split("\n")[0]!.slice(0, 500)}` } };
 }
 
 /** Waits for the hello and makes the guest itself. */

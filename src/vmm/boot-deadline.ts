@@ -78,7 +78,7 @@ async function watch(vm: RunningVm, limits: BootLimits, over: AbortSignal): Prom
 function bootFailed(vm: RunningVm, reason: string): PyroError {
   const console = vm.console();
   const end = console === "" ? "Its console stayed empty." : `The end of its console:\n${console}`;
-  return new PyroError("BOOT_FAILED", `The guest did not come up under ${vm.accelerator}: ${reason}. ${end}`, {
+  return new PyroError("BOOT_FAILED", `The guest did not come up under ${vm.accelerator}: ${reason}.\n${end}`, {
     hint: vm.accelerator === "kvm" ? "PYRO_ACCELERATOR=tcg runs it without hardware virtualisation. `pyro doctor` tells what this host can do." : "`pyro doctor` tells what this host can do.",
   });
 }

@@ -8,11 +8,11 @@ import type { Channel } from "../../src/channel/index.js";
 import { startVm, type Phase } from "../../src/core/start.js";
 import { openEnvironment } from "../../src/environments/index.js";
 import { forking } from "../../src/vmm/index.js";
+import { copyCache } from "./cache.js";
 import { text, useGuests } from "./guest.js";
 import { collect, eventually, leftovers, processesWith, pyro, startPyro, type PyroResult } from "./pyro.js";
 
 const environment = "debian:12";
-const home = process.env["HOME"]!;
 /** 200 take four minutes on two cores: for whoever changes what they are about. */
 const killRounds = Number(process.env["PYRO_KILL_ROUNDS"] ?? 60);
 /** A cache of its own with a copy of the environments of the other tests: what is done to templates here is nobody else's. */
@@ -424,18 +424,6 @@ class Lane {
 
   #keys(): string[] {
     return readdirSync(this.#templates).filter((name) => /^[0-9a-f]{64}$/.test(name));
-  }
-}
-
-/** The environments of the other tests, or one of them. */
-function copyCache(to: string, only?: string): void {
-  const from = join(home, ".cache", "pyro-mcp");
-  const names = join("environments", "names");
-  const digest = only === undefined ? "" : (JSON.parse(readFileSync(join(from, names, `${encodeURIComponent(only)}.json`), "utf8")) as { digest: string }).digest.replace("sha256:", "");
-  for (const path of ["kernels", "scratch", "host", names, join("environments", digest)]) {
-    const place = join(to, "pyro-mcp", path);
-    mkdirSync(dirname(place), { recursive: true });
-    execFileSync("cp", ["-aT", join(from, path), place]);
   }
 }
 

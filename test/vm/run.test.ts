@@ -13,7 +13,7 @@ test("git --version in debian:12", async () => {
   expect(result.stdout).toMatch(/^git version 2\.39\.\d+\n$/);
   expect(result.status).toBe(0);
   const lines = result.stderr.trim().split("\n");
-  expect(lines).toContainEqual(expect.stringMatching(/^\[run\] phase=start environment=debian:12 accelerator=(kvm|tcg)$/));
+  expect(lines).toContainEqual(expect.stringMatching(/^\[run\] phase=start environment=debian:12 accelerator=(kvm|tcg message="\S.*")$/));
   expect(lines.at(-1)).toMatch(/^\[run\] environment=debian:12 execution_mode=guest exit_code=0 duration_ms=\d+$/);
 });
 

@@ -41,7 +41,7 @@ const guestShell = (options: PtyOptions = {}) => session(["vm", "exec", "-it", "
 test("run -it: the phases before, the session, the summary on a line of its own, the status", async () => {
   const pty = session(["run", "-it", "debian:12", "--env", `PS1=${prompt}`, "--", ...shell], { rows: 30, columns: 100 });
   const before = await pty.modes();
-  expect(await pty.until(prompt)).toMatch(/\[run\] phase=start environment=debian:12 accelerator=\w+\r\n\[run\] phase=exec environment=debian:12\r\n/);
+  expect(await pty.until(prompt)).toMatch(/\[run\] phase=start environment=debian:12 accelerator=(?:kvm|tcg message=[^\r]+)\r\n\[run\] phase=exec environment=debian:12\r\n/);
   expect(await pty.modes()).not.toBe(before);
   pty.type("stty size; tty; echo $TERM\r");
   expect(await pty.until(prompt)).toBe(`stty size; tty; echo $TERM\r\n30 100\r\n/dev/pts/0\r\nxterm-256color\r\n${prompt}`);

@@ -26,7 +26,7 @@ it("waits for as long as the guest gets on, however slowly", async () => {
 it("gives up on a guest that only burns processor time", async () => {
   let cpuMs = 0;
   const spinning = vm(() => ({ cpuMs: (cpuMs += 100), consoleBytes: 0 }));
-  await expect(bootDeadline(spinning, never, undefined, limits)).rejects.toMatchObject({ code: "BOOT_FAILED", message: "The guest did not come up under tcg: it used 1 s of processor time without a hello. The end of its console:\nKernel panic" });
+  await expect(bootDeadline(spinning, never, undefined, limits)).rejects.toMatchObject({ code: "BOOT_FAILED", message: "The guest did not come up under tcg: it used 1 s of processor time without a hello.\nThe end of its console:\nKernel panic" });
 });
 
 it("gives up on a guest that does nothing", async () => {

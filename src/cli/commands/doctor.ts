@@ -27,6 +27,7 @@ function describe(report: DoctorReport, output: Output): string {
     `runtime: ${report.runtime === "PASS" ? output.green("PASS") : output.red("FAIL")}`,
     `platform: ${report.platform}`,
     `kvm: exists=${yes(kvm.exists)} readable=${yes(kvm.readable)} writable=${yes(kvm.writable)} guest_ran=${guestRan}${kvm.reason === undefined ? "" : ` (${harmlessLine(kvm.reason, 500)})`}`,
+    ...(kvm.hint === undefined ? [] : [`     ${output.bold("mend it:")} ${harmlessLine(kvm.hint, 500)}`]),
     `accelerator: ${report.accelerator ?? "none"}${report.accelerator === "tcg" ? " (software emulation: works everywhere, slower)" : ""}`,
     `qemu: ${report.qemuVersion ?? "not found"}`,
     `cache: ${report.cache.path} (${formatBytes(report.cache.sizeBytes)} used, ${formatBytes(report.cache.freeBytes)} free)`,
