@@ -13,7 +13,7 @@ import { UpstreamResolver, resolvedTo, type Resolution } from "../../src/net/dns
 import { DnsServer } from "../../src/net/dns/server.js";
 import type { PolicyHook } from "../../src/net/policy-hook.js";
 import { Secrets } from "../../src/net/secrets/secrets.js";
-import { allowAll } from "./linux-guest.js";
+import { allowAll } from "./allow-all.js";
 
 const yes = { allowed: true, rule: "yes" };
 const no = { allowed: false, rule: "no", reason: "it is not wanted" };

@@ -14,7 +14,7 @@ import { addBytes, checksumOf, pseudoHeader } from "../../src/net/wire/checksum.
 import { FrameReader, Link } from "../../src/net/wire/link.js";
 import { sendDatagram } from "../../src/net/wire/udp.js";
 import { seeded } from "../environments/fixtures.js";
-import { allowAll } from "./linux-guest.js";
+import { allowAll } from "./allow-all.js";
 import { Frames } from "./peer.js";
 
 /** The host's end of the cable: counts what is sent, and takes it when it is told to. */

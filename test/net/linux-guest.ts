@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterAll } from "vitest";
 import { Audit, type AuditRecord } from "../../src/net/audit.js";
 import { dialBy, type Dial } from "../../src/net/dial.js";
 import type { Resolution } from "../../src/net/dns/resolver.js";
@@ -15,11 +16,12 @@ import type { PolicyHook } from "../../src/net/policy-hook.js";
 import { Proxies } from "../../src/net/proxy.js";
 import type { Intercept } from "../../src/net/secrets/intercept.js";
 import { Secrets } from "../../src/net/secrets/secrets.js";
+import { allowAll } from "./allow-all.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-tap-"));
 const program = join(directory, "tap");
 const resolvConf = join(directory, "resolv.conf");
-process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Why this host can't have such a guest; undefined if it can. */
 export const whyNoLinuxGuest: string | undefined = (() => {
@@ -28,14 +30,6 @@ export const whyNoLinuxGuest: string | undefined = (() => {
   const { status, stderr } = spawnSync(program, ["-r", resolvConf, "true"], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
   return status === 0 ? undefined : `no namespace with a TAP device here: ${stderr.toString().trim()}`;
 })();
-
-export const allowAll: PolicyHook = {
-  checksHellos: false,
-  name: () => ({ allowed: true, rule: "test" }),
-  address: () => ({ allowed: true, rule: "test" }),
-  connect: () => ({ allowed: true, rule: "test" }),
-  helloName: () => ({ allowed: true, rule: "test" }),
-};
 
 function toLoopback(plainly: boolean): Dial {
   const dial = dialBy(new Proxies(), { plainly });

@@ -4,7 +4,8 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { LinuxGuest, allowAll, whyNoLinuxGuest, type LinuxGuestOptions } from "./linux-guest.js";
+import { allowAll } from "./allow-all.js";
+import { LinuxGuest, whyNoLinuxGuest, type LinuxGuestOptions } from "./linux-guest.js";
 
 if (whyNoLinuxGuest !== undefined) console.log(`Skipped: ${whyNoLinuxGuest}`);
 
