@@ -84,7 +84,8 @@ test("another policy while a connection is open: it is reset, and the next one i
     await ok(["vm", "network", vm, "--none"]);
     expect((await world!.pyro(["vm", "exec", vm, "--quiet", "--", "curl", "-s", "-m", "60", "http://other.example.com/hello"])).status).toBe(6);
     expect((await world!.pyro(["vm", "network", vm, "--deny-host", "x.example.com"])).stderr).toContain("Nothing of the network is allowed.");
-    // It stays so when it is started again.
+    // It stays so when it is started again, also where the guest has a link to what a service would have made.
+    await ok(["vm", "exec", vm, "--quiet", "--", "ln", "-sf", "../run/nobody/resolv.conf", "/etc/resolv.conf"]);
     await ok(["vm", "network", vm, "--network", "--deny-host", "other.example.com"]);
     await ok(["vm", "stop", vm]);
     await ok(["vm", "start", vm]);
@@ -123,6 +124,50 @@ test("a VM that is ended in the middle of a transfer leaves nothing behind, and 
   const records = readFileSync(audit, "utf8").trim().split("\n").map((line) => JSON.parse(line) as { type: string; bytes_received?: number });
   expect(records.map(({ type }) => type)).toEqual(["dns", "connect", "close"]);
   expect(records[2]!.bytes_received).toBeGreaterThan(1000);
+});
+
+test("the SDK: a VM of its process with a network, what it tells of it, and another policy", async () => {
+  const script = `
+    const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)});
+    const vm = await new Pyro().openVm({ environment: "debian:12", allowHosts: ["www.example.com"], publish: ["0:80"] });
+    const refused = [];
+    const first = await vm.exec("curl -sS http://www.example.com/hello; curl -s -m 60 http://other.example.com/hello", { onRefused: (each) => refused.push(each) });
+    const { publishedPorts, counters, ...info } = await vm.networkInfo();
+    const closed = await vm.setNetwork({ network: false });
+    const second = await vm.exec("curl -s -m 60 http://www.example.com/hello");
+    await vm.close();
+    const none = await new Pyro().openVm({ environment: "debian:12" });
+    const without = await none.networkInfo();
+    const changed = await none.setNetwork({ network: true }).catch((error) => error.code);
+    await none.close();
+    console.log(JSON.stringify({ first: [first.stdout, first.refusals], refused, info, ports: publishedPorts.map((each) => [each.hostIp, each.guestPort, each.hostPort > 0]), total: counters.connectionsTotal, closed: closed.allowedHosts, second: second.exitCode, without: { ...without, vmId: "" }, changed }));`;
+  const child = world!.onHost(process.execPath, "--input-type=module", "-e", script);
+  const { stdout, stderr } = await collect(child);
+  expect(stderr).toBe("");
+  const refusal = { protocol: "dns", name: "other.example.com", rule: "not-allowed", reason: "other.example.com is not among the allowed hosts" };
+  expect(JSON.parse(stdout)).toEqual({
+    first: ["hello from www.example.com over HTTP/1.1\n", [refusal]],
+    refused: [refusal],
+    info: expect.objectContaining({ networkEnabled: true, policy: "allow_list", allowedHosts: ["www.example.com"], deniedHosts: [], allowedNets: [], guestIp: "100.96.0.2", gatewayIp: "100.96.0.1", dns: "100.96.0.1", interface: "eth0", gatewayRunning: true, lastRefusals: expect.arrayContaining([expect.objectContaining({ type: "refused", name: "other.example.com" })]) as unknown }) as unknown,
+    ports: [["127.0.0.1", 80, true]],
+    total: 1,
+    closed: [],
+    second: 6,
+    without: { vmId: "", networkEnabled: false, policy: "none" },
+    changed: "INVALID_STATE",
+  });
+});
+
+test("MCP: a model that asks for hosts reads what it did not get", async () => {
+  const child = world!.start(["mcp", "serve"]);
+  const call = (id: number, method: string, params: object) => child.stdin!.write(`${JSON.stringify({ jsonrpc: "2.0", id, method, params })}\n`);
+  call(0, "initialize", { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } });
+  call(1, "tools/call", { name: "vm_run", arguments: { environment: "debian:12", command: "curl -sS http://www.example.com/hello; curl -s -m 60 http://10.99.0.2/; true", allow_hosts: ["www.example.com"] } });
+  const answer = await said(child.stdout!, /"id":1[^]*\n/);
+  await collect(child);
+  const { result } = JSON.parse(answer.trim().split("\n").at(-1)!) as { result: { content: { text: string }[]; structuredContent: object } };
+  expect(result.structuredContent).toMatchObject({ exit_code: 0, stdout: "hello from www.example.com over HTTP/1.1\n", refusals: [{ protocol: "tcp", address: "10.99.0.2", port: 80, rule: "private 10.0.0.0/8" }] });
+  expect(result.content[0]!.text).toContain("--- refused by the network's policy ---\ntcp 10.99.0.2:80: 10.99.0.2 is a private address (10.0.0.0/8), and no --allow-net names it");
 });
 
 test("what a VM without a network is asked about it", async () => {
