@@ -49,7 +49,7 @@ test("without the caller's word nothing runs on the host", async () => {
 test("what the caller got wrong is no reason to run it on the host", async () => {
   await expect(allowed("true", { environment: "debian:99" })).rejects.toMatchObject({ code: "NOT_FOUND" });
   await expect(allowed("true", { memMib: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-  await expect(allowed("true", { network: true })).rejects.toMatchObject({ code: "UNSUPPORTED" });
+  await expect(allowed("true", { allowHosts: ["example.org"] })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(allowed([])).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });
 

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { connectChannel } from "../../src/channel/index.js";
 import { openEnvironment, scratchDisk, type OpenEnvironment } from "../../src/environments/index.js";
 import { tryLock } from "../../src/base/lock.js";
-import { bootDeadline, chooseAccelerator, startVm, type RunningVm, type VmSpec } from "../../src/vmm/index.js";
+import { bootDeadline, chooseAccelerator, inspectConfinement, startVm, type RunningVm, type VmSpec } from "../../src/vmm/index.js";
 import { eventually, processesWith } from "./pyro.js";
 
 let environment: OpenEnvironment;
@@ -50,7 +50,13 @@ test("QEMU runs in its sandbox, with the descriptors it was given and no others 
   const vm = await start();
   await boot(vm);
   const qemu = readFileSync(`/proc/${vm.pid}/task/${vm.pid}/children`, "latin1").trim();
-  expect(readFileSync(`/proc/${qemu}/status`, "latin1")).toMatch(/^NoNewPrivs:\t1$[^]*^Seccomp:\t2$/m);
+  const status = readFileSync(`/proc/${qemu}/status`, "latin1");
+  expect(status).toMatch(/^CapBnd:\t0+$[^]*^NoNewPrivs:\t1$[^]*^Seccomp:\t2$/m);
+  const pieces = new Map((await inspectConfinement()).map(({ name, had }) => [name, had]));
+  if (pieces.get("calls")) expect(status).toMatch(/^Seccomp_filters:\t3$/m); // two of the keeper's, and QEMU's own
+  if (pieces.get("namespaces")) expect(status).toMatch(/^NSpid:\t\d+\t1$/m);
+  if (pieces.get("user")) expect(Number(/^Uid:\t(\d+)/m.exec(status)![1])).toBeGreaterThanOrEqual(0x7000_0000);
+  if (pieces.get("files")) expect(readdirSync(`/proc/${qemu}/root`).filter((name) => ["home", "root", "tmp", "proc", "dev"].includes(name))).toEqual([]);
   const targets = readdirSync(`/proc/${qemu}/fd`).map((fd) => statLink(`/proc/${qemu}/fd/${fd}`));
   expect(targets.filter((target) => target.startsWith("/") && ![environment.rootDisk, scratchBase, "/dev/null", "/dev/urandom", "/dev/kvm"].includes(target) && !target.startsWith(directory))).toEqual([]);
 });

@@ -61,7 +61,8 @@ export async function* readHostTree(root: string, counter: CopyCounter, signal?:
         checkSignal(signal);
         const buffer = Buffer.allocUnsafe(Math.min(readBytes, left));
         const { bytesRead } = await file.read(buffer, 0, buffer.length, null).catch((error: unknown) => Promise.reject(unreadable(place, error)));
-        if (bytesRead === 0) return; // it was cut short meanwhile
+        // Its beginning alone would be taken for all of it.
+        if (bytesRead === 0) throw new PyroError("INVALID_STATE", `${place.toString()} was cut off while it was copied.`, { hint: "Copy it again." });
         left -= bytesRead;
         counter.bytes(bytesRead);
         yield buffer.subarray(0, bytesRead);
