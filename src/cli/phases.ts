@@ -56,7 +56,7 @@ const messages: Record<Exclude<Phase["phase"], "pull">, string | undefined> = {
 const maxRefusalLines = 20;
 
 /** Shows what the network refuses the guest, a line each. */
-export function refusalLines(output: Output, verb: "run" | "exec"): (refusal: Refusal) => void {
+export function refusalLines(output: Output, verb: "run" | "exec" | "build"): (refusal: Refusal) => void {
   let shown = 0;
   return ({ rule, reason, protocol, name, address, port }) => {
     shown++;

@@ -6,9 +6,11 @@ import { checkCommand, type Command } from "./command.js";
 import { copyIn } from "./copy/copy.js";
 import { execInVm, type AnsweringVm, type ExecOptions, type ExecRequest, type ExecResult, type Surroundings } from "./exec.js";
 import { checkLimit, limits } from "./limits.js";
+import { networkOf, type PolicyRequest } from "./network.js";
 import { startVm, type Phase } from "./start.js";
 
-export interface BuildRequest extends Surroundings {
+/** Secrets are not for here: their authority would be among what is kept. */
+export interface BuildRequest extends Surroundings, PolicyRequest {
   /** What is built is known by this name from then on; what had it before, goes. */
   name: string;
   /** The environment that is built upon. Pulled if it is not installed. */
@@ -61,8 +63,10 @@ export async function buildEnvironment(request: BuildRequest, options: BuildOpti
   const sizes = { vcpuCount: checkLimit("vcpuCount", request.vcpuCount), memMib: checkLimit("memMib", request.memMib), diskMib };
   const script = request.script === undefined ? undefined : await readScript(request.script);
   const command = commandFor(request, script);
+  const { allowHosts, denyHosts, allowNets } = request;
+  const network = await networkOf({ ...(request.network !== undefined && { network: request.network }), ...(allowHosts && { allowHosts }), ...(denyHosts && { denyHosts }), ...(allowNets && { allowNets }) });
   const { signal, onPhase } = options;
-  const vm = await startVm({ environment: from, ...sizes, ttlSeconds: Math.min(timeoutSeconds + carryingSeconds, limits.ttlSeconds.max) }, { ...(signal && { signal }), ...(onPhase && { onPhase }) });
+  const vm = await startVm({ environment: from, ...sizes, ...(network && { network }), ttlSeconds: Math.min(timeoutSeconds + carryingSeconds, limits.ttlSeconds.max) }, { ...(signal && { signal }), ...(onPhase && { onPhase }) });
   let layer: Awaited<ReturnType<typeof holdLayer>>;
   let result: ExecResult | undefined;
   try {
@@ -108,12 +112,12 @@ function commandFor({ command, copies = [] }: BuildRequest, script: Buffer | und
 }
 
 async function run(vm: AnsweringVm, request: BuildRequest, command: Command, script: Buffer | undefined, timeoutSeconds: number, options: BuildOptions): Promise<ExecResult> {
-  const { signal, onStarted, stdin, stdout, stderr } = options;
+  const { signal, onStarted, onRefused, stdin, stdout, stderr } = options;
   if (script !== undefined) await vm.channel.writeFile(scriptPath, script, { mode: 0o755, makeParents: true, ...(signal && { signal }) });
   const { env, cwd, user } = request;
   const surroundings = { ...(env && { env }), ...(cwd !== undefined && { cwd }), ...(user !== undefined && { user }) };
   const streams = { ...(stdin && { stdin }), ...(stdout && { stdout }), ...(stderr && { stderr }) };
-  return execInVm(vm, request.from, { command, ...surroundings, timeoutSeconds, captureBytes: checkLimit("captureBytes", options.captureBytes), ...streams }, { ...(signal && { signal }), ...(onStarted && { onStarted }) });
+  return execInVm(vm, request.from, { command, ...surroundings, timeoutSeconds, captureBytes: checkLimit("captureBytes", options.captureBytes), ...streams }, { ...(signal && { signal }), ...(onStarted && { onStarted }), ...(onRefused && { onRefused }) });
 }
 
 function shown(command: Command): string {

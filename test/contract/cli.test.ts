@@ -105,7 +105,7 @@ test("flags of run", () => {
 
 test("flags of env build", () => {
   const { stdout } = pyro("env", "build", "--help");
-  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--from", "--script", "--copy", "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--env", "--user", "--workdir", "--json", "--quiet", "-h, --help"]);
+  expect([...stdout.matchAll(/^  ((?:-\w, )?--[a-z-]+)/gm)].map((match) => match[1])).toEqual(["--from", "--script", "--copy", "--vcpu-count", "--mem-mib", "--disk-mib", "--timeout-seconds", "--env", "--user", "--workdir", "--network", "--allow-host", "--deny-host", "--allow-net", "--json", "--quiet", "-h, --help"]);
   expect(pyro("env", "build", "x", "--", "true")).toMatchObject({ status: 125, stderr: expect.stringContaining("It is not said what is built upon.") as string });
   expect(pyro("env", "build", "debian:12", "--from", "debian:12-base", "--", "true")).toMatchObject({ status: 125, stderr: expect.stringContaining("debian:12 is a name of the catalog.") as string });
   expect(pyro("env", "build", "x", "--from", "debian:12")).toMatchObject({ status: 125, stderr: expect.stringContaining("There is nothing to build") as string });

@@ -2,13 +2,13 @@ import { InvalidArgumentError, Option, type Command as Program } from "commander
 import { PyroError } from "../../base/error.js";
 import { buildEnvironment, limits, type Phase } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
-import { limitOption, surroundingOptions, surroundingsOf, type SurroundingFlags } from "../options.js";
-import { phaseLine } from "../phases.js";
+import { limitOption, policyOf, policyOptions, surroundingOptions, surroundingsOf, type PolicyFlags, type SurroundingFlags } from "../options.js";
+import { phaseLine, refusalLines } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
 import { summaryLine } from "./run.js";
 
-interface BuildFlags extends SurroundingFlags {
+interface BuildFlags extends SurroundingFlags, PolicyFlags {
   from?: string;
   script?: string;
   copy?: { source: string; destination: string }[];
@@ -34,7 +34,7 @@ export function defineBuild(env: Program, context: CommandContext): void {
     .addOption(limitOption("--mem-mib <n>", "memory, MiB", "memMib"))
     .addOption(limitOption("--disk-mib <n>", "scratch disk, MiB, sparse", "diskMib"))
     .addOption(new Option("--timeout-seconds <n>", `for the command (${limits.timeoutSeconds.min} to ${limits.timeoutSeconds.max}, default 3600)`).argParser((text) => wholeNumber(text)));
-  surroundingOptions(command)
+  policyOptions(surroundingOptions(command))
     .option("--json", "print one JSON object instead of streaming the output")
     .option("--quiet", "print nothing of pyro's own")
     .addHelpText(
@@ -44,6 +44,7 @@ A command that fails leaves nothing, and its exit status is pyro's; 124, 125, 12
 
 Examples:
   pyro env build tools --from debian:12 --copy ./debs:/tmp/debs -- sh -c 'dpkg -i /tmp/debs/*.deb && rm -r /tmp/debs'
+  pyro env build perl --from debian:12 --allow-host deb.debian.org --env DEBIAN_FRONTEND=noninteractive -- sh -c 'apt-get update && apt-get install -y libjson-perl'
   pyro env build ci --from docker.io/library/python:3.12-slim --copy ./wheels:/opt/wheels --script setup.sh
   pyro run ci -- python -V`,
     )
@@ -53,13 +54,14 @@ Examples:
 }
 
 async function build(name: string, flags: BuildFlags, { output, interrupts, guestCommand }: CommandContext): Promise<number> {
-  const { from, script, copy, json, quiet, env, user, workdir, ...sizes } = flags;
+  const { from, script, copy, json, quiet, env, user, workdir, network, allowHost, denyHost, allowNet, ...sizes } = flags;
   if (from === undefined) throw new PyroError("INVALID_ARGUMENT", "It is not said what is built upon.", { hint: `pyro env build ${name} --from debian:12 -- COMMAND` });
   const ownLines = json !== true && quiet !== true;
   const request = {
     name,
     from,
     ...sizes,
+    ...policyOf({ ...(network !== undefined && { network }), ...(allowHost && { allowHost }), ...(denyHost && { denyHost }), ...(allowNet && { allowNet }) }),
     ...(script !== undefined && { script }),
     ...(copy && { copies: copy }),
     ...(guestCommand.length > 0 && { command: exactWords(guestCommand) }),
@@ -67,7 +69,7 @@ async function build(name: string, flags: BuildFlags, { output, interrupts, gues
   };
   const { result, environment } = await buildEnvironment(request, {
     signal: AbortSignal.any([interrupts.signal, output.lost]),
-    ...(ownLines && { onPhase: (phase: Phase) => phaseLine(output, "build", from, phase) }),
+    ...(ownLines && { onPhase: (phase: Phase) => phaseLine(output, "build", from, phase), onRefused: refusalLines(output, "build") }),
     ...(!json && { stdout: output.guestStdout, stderr: output.guestStderr, captureBytes: limits.captureBytes.min }),
   });
   const status = result?.timedOut ? 124 : (result?.exitCode ?? 0);
