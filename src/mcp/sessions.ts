@@ -52,7 +52,7 @@ export class Sessions {
         onsessioninitialized: (id) => void this.#sessions.set(id, session),
         onsessionclosed: (id) => this.#end(id),
       });
-      const session: Session = { server, transport, lastUsedMs: Date.now(), active: 0 };
+      const session: Session = { server, transport, lastUsedMs: performance.now(), active: 0 };
       await server.connect(transport);
       const response = await use(session, request);
       if (transport.sessionId === undefined) await server.close(); // it was no initialize, and has been answered
@@ -71,7 +71,7 @@ export class Sessions {
   }
 
   #sweep(): void {
-    for (const [id, { active, lastUsedMs }] of this.#sessions) if (active === 0 && Date.now() - lastUsedMs > idleMs) void this.#end(id);
+    for (const [id, { active, lastUsedMs }] of this.#sessions) if (active === 0 && performance.now() - lastUsedMs > idleMs) void this.#end(id);
   }
 
   async #end(id: string): Promise<void> {
@@ -82,13 +82,13 @@ export class Sessions {
 }
 
 async function use(session: Session, request: Request): Promise<Response> {
-  session.lastUsedMs = Date.now();
+  session.lastUsedMs = performance.now();
   // A stream that only waits for what the server may have to say keeps nobody's session.
   const counts = request.method !== "GET";
   const over = () => {
     if (!counts) return;
     session.active--;
-    session.lastUsedMs = Date.now();
+    session.lastUsedMs = performance.now();
   };
   if (counts) session.active++;
   try {
