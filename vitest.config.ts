@@ -1,11 +1,11 @@
 import { defineConfig } from "vitest/config";
 
-// Three projects: `unit` and `contract` never start a VM, `vm` starts real guests under whatever accelerator works here.
+// Four projects: `unit` and `contract` never start a VM, `vm` starts real guests under whatever accelerator works here, `kvm` under KVM.
 // VM tests run one file at a time: two emulated guests on two cores only slow each other down.
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/contract/**"], testTimeout: 60_000 } },
+      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/kvm/**", "test/contract/**"], testTimeout: 60_000 } },
       { test: { name: "contract", include: ["test/contract/**/*.test.ts"], testTimeout: 120_000 } },
       {
         test: {
@@ -17,6 +17,7 @@ export default defineConfig({
           hookTimeout: 900_000,
         },
       },
+      { test: { name: "kvm", include: ["test/kvm/**/*.test.ts"], globalSetup: ["test/kvm/setup.ts"], testTimeout: 600_000, hookTimeout: 900_000 } },
     ],
   },
 });
