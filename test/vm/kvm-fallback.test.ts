@@ -1,9 +1,9 @@
 // What becomes of a run where KVM is not what it seems. Pyro runs in a /dev of its own, so that each case is the same on every host; that QEMU dies, hangs or works
 // under KVM is a stand-in's doing, which emulates where it works. The guests are real.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { main } from "../built.js";
 import { copyCache } from "./cache.js";
@@ -18,8 +18,9 @@ beforeAll(() => {
   copyCache(directory, "debian:12-base");
   writeFileSync(join(directory, "forbidden"), "");
   chmodSync(join(directory, "forbidden"), 0);
+  mkdirSync(dirname(state()));
   const qemu = execFileSync("sh", ["-c", "command -v qemu-system-x86_64"], { encoding: "utf8" }).trim();
-  writeFileSync(join(directory, "qemu"), standIn(qemu, join(directory, "under-kvm")));
+  writeFileSync(join(directory, "qemu"), standIn(qemu, state()));
   chmodSync(join(directory, "qemu"), 0o755);
 });
 afterAll(async () => {
@@ -27,10 +28,13 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
-/** Emulated it is QEMU; under KVM it does what the file says. */
+/** Beside the program there is a directory that it may see where it is confined. */
+const state = () => join(directory, "pc-bios", "under-kvm");
+
+/** Emulated it is QEMU; under KVM it does what the file says. It starts no process, as confinement forbids that. */
 const standIn = (qemu: string, does: string) => `#!/bin/sh
 case " $* " in *" -accel kvm "*) ;; *) exec ${qemu} "$@";; esac
-does=$(cat ${does})
+read -r does < ${does}
 case "$does $*" in "probes "*pyro.probe*) does=works;; esac
 case $does in
   dies | probes) echo "error: kvm run failed Bad address" >&2; exit 134;;
@@ -53,7 +57,7 @@ const devices = {
 };
 
 function run(device: keyof typeof devices, does: Does, script: string, more: { flags?: readonly string[]; env?: Record<string, string> } & PyroOptions = {}): Promise<PyroResult> {
-  writeFileSync(join(directory, "under-kvm"), does);
+  writeFileSync(state(), `${does}\n`);
   const { flags = [], env, ...options } = more;
   const words = ["run", "debian:12-base", "--mem-mib", "128", ...flags, "--", "sh", "-c", script];
   const child = spawn("bwrap", ["--bind", "/", "/", "--dev", "/dev", ...devices[device](), process.execPath, main, ...words], {
