@@ -1,6 +1,6 @@
 /** Writes an environment as an OCI layout directory, for other programs: an image as it came, with the same digests; one that was made of packages as one layer. */
 import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { randomBytes } from "node:crypto";
 import { checkSignal } from "../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
@@ -31,14 +31,16 @@ export async function exportEnvironment(given: string, directory: string, option
   const target = resolve(directory);
   // Held against prune, which would take the layers away in the middle.
   const lock = await takeLock(places.storeLock(), { shared: true, ...(signal && { signal }) });
-  const making = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString("hex")}`);
+  const making = join(dirname(target), `.pyro-export.${randomBytes(6).toString("hex")}`);
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: `pyro env pull ${name}` });
     const manifest = await readManifestOf(digest);
     if (await stat(target).then(() => true, () => false)) throw new PyroError("EXISTS", `${target} is already there.`);
     const blobs = join(making, "blobs/sha256");
-    await mkdir(making);
+    await mkdir(making).catch((error: unknown) => {
+      throw noPlace(error, dirname(target));
+    });
     await mkdir(join(making, "blobs"));
     await mkdir(blobs);
     const manifestDigest = await (manifest.image === undefined ? writePackages(manifest, blobs, signal) : copyImage(name, manifest.image, blobs, signal));
@@ -52,10 +54,24 @@ export async function exportEnvironment(given: string, directory: string, option
     await rename(making, target);
     return { directory: target, manifestDigest };
   } catch (error) {
-    await rm(making, { recursive: true, force: true });
+    await rm(making, { recursive: true, force: true }).catch(() => {}); // what was the matter is what is said
     throw toPyroError(error);
   } finally {
     await lock.release();
+  }
+}
+
+function noPlace(error: unknown, above: string): PyroError {
+  switch (systemCode(error)) {
+    case "ENOENT":
+    case "ENOTDIR":
+      return new PyroError("NOT_FOUND", `There is no directory ${above}.`, { hint: "What is exported is a new directory in one that is there.", cause: error });
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new PyroError("DENIED", `Nothing can be made in ${above}.`, { hint: "Name a directory that you can write to.", cause: error });
+    default:
+      return toPyroError(error);
   }
 }
 

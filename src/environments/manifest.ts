@@ -147,11 +147,11 @@ export function printManifest(manifest: Manifest): string {
  * An environment is its root disk and its kernel with modules, and how its image says that commands are run. The guest program is not part of it: a newer pyro brings a
  * newer one, and the environment stays what it was.
  */
-export function environmentDigest(rootDigest: string, kernelDigest: string, configDigest?: string): string {
-  return digestOf(`pyro environment 1\nroot ${rootDigest}\nkernel ${kernelDigest}\n${configDigest === undefined ? "" : `config ${configDigest}\n`}`);
+export function environmentDigest(rootDigest: string, kernelDigest: string, imageDigest?: string): string {
+  return digestOf(`pyro environment 1\nroot ${rootDigest}\nkernel ${kernelDigest}\n${imageDigest === undefined ? "" : `image ${imageDigest}\n`}`);
 }
 
-/** The part that an image's configuration has in its environment's digest. */
-export function configDigestOf(image: ManifestImage | undefined): string | undefined {
-  return image?.config === undefined ? undefined : image.configDigest;
+/** The part that an image has in its environment's digest: its manifest, so that the same files packed in another way are another image, with layers of its own. */
+export function imageDigestOf(image: ManifestImage | undefined): string | undefined {
+  return image?.config === undefined ? undefined : image.manifestDigest;
 }

@@ -19,7 +19,7 @@ import { printReference, type ImageReference } from "./images/reference.js";
 import { buildInitramfs } from "./initramfs.js";
 import { isWantedKernelSource } from "./kernel-source.js";
 import { debianKernel, directoryKernel, findKernel, newestKernel, type Kernel } from "./kernel.js";
-import { configDigestOf, environmentDigest, type Manifest, type ManifestImage } from "./manifest.js";
+import { imageDigestOf, environmentDigest, type Manifest, type ManifestImage } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { startReporter, type PullProgress, type Reporter } from "./progress.js";
 import { checkBuilder, makeDebianRoot, type RootDisk } from "./sources/debian.js";
@@ -124,7 +124,7 @@ async function pullImage(wanted: Wanted, reference: ImageReference, present: Ins
   if (before !== undefined && (reference.kind === "registry" || reference.kind === "built") && reference.digest === before.manifestDigest) return present!;
   if (reference.kind === "input" && options.source === undefined) {
     if (present !== undefined) return present;
-    throw new PyroError("NOT_FOUND", `The environment ${name} came from an archive on standard input, and is damaged.`, { hint: `pyro env pull ${name} --source - < ARCHIVE` });
+    throw new PyroError("NOT_FOUND", `The environment ${name} came from an archive on standard input, which is wanted again${options.force ? " to make it anew" : ", as what is kept of it is damaged"}.`, { hint: `pyro env pull ${name} --source - < ARCHIVE` });
   }
   const temporary = await makeTemporary();
   try {
@@ -204,7 +204,7 @@ async function putTogether(facts: Pick<Manifest, "name" | "version" | "descripti
   const initramfs = await packInitramfs(kernel, guestProgram);
   await writeFile(join(temporary.path, "initramfs"), initramfs, { mode: 0o600 });
   const manifest: Manifest = {
-    digest: environmentDigest(root.digest, kernel.digest, configDigestOf(facts.image)),
+    digest: environmentDigest(root.digest, kernel.digest, imageDigestOf(facts.image)),
     ...facts,
     platform: hostArchitecture().platform,
     source: root.source,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { syncDirectory, syncFile, writeAtomic } from "../base/atomic.js";
 import { PyroError, systemCode } from "../base/error.js";
 import { digestPattern, hashFile, parseStamp, sameStamp, stampFile, stampRecord, type FileStamp } from "./digest.js";
-import { bootFiles, configDigestOf, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
+import { bootFiles, imageDigestOf, environmentDigest, manifestLimits, printManifest, readManifest, type BootFile, type Manifest } from "./manifest.js";
 import { makePrivate, places } from "./places.js";
 import { readRecord } from "./record.js";
 import { namesIn, removeTree } from "./temporary.js";
@@ -73,7 +73,7 @@ export async function readManifestOf(digest: string): Promise<Manifest> {
   });
   if (record === undefined) throw damaged(digest, "manifest.json is missing");
   const manifest = readManifest(record);
-  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest, configDigestOf(manifest.image));
+  const made = environmentDigest(manifest.files["root.erofs"].digest, manifest.kernel.digest, imageDigestOf(manifest.image));
   if (manifest.digest !== `sha256:${digest}` || made !== manifest.digest) throw damaged(digest, "its manifest belongs to another one");
   return manifest;
 }

@@ -219,6 +219,19 @@ test("a layer that is cancelled while it comes leaves nothing", async () => {
   expect(await readdir(place("tmp"))).toEqual([]);
 });
 
+test("a build that changes nothing is what was built, and not its base", async () => {
+  await pullEnvironment(base());
+  await build("mine", base(), stream(archive({ name: "etc/", type: "5" })));
+  const { image, source } = await inspectEnvironment("mine");
+  expect(source).toBe("built here");
+  expect(image!.layers).toHaveLength(2);
+  expect((await exportEnvironment("mine", join(temporary.path(), "nothing-new"))).manifestDigest).toBe(image!.manifestDigest);
+  expect((await inspectEnvironment(base())).image!.layers).toHaveLength(1);
+  await removeEnvironment(base());
+  await pruneEnvironments();
+  await pullEnvironment("mine", { force: true }); // of what is kept
+});
+
 test("a base whose layers are gone is said to be so", async () => {
   await pullEnvironment(base());
   const { layers } = (await inspectEnvironment(base())).image!;

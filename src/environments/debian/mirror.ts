@@ -115,12 +115,21 @@ const hint = "PYRO_DEBIAN_MIRROR and PYRO_DEBIAN_SECURITY_MIRROR name other mirr
 async function get(http: Http, from: URL, signal: AbortSignal | undefined): Promise<Answer> {
   const bare = new URL(from);
   bare.username = bare.password = "";
-  const authorization = from.username === "" ? undefined : `Basic ${Buffer.from(`${decodeURIComponent(from.username)}:${decodeURIComponent(from.password)}`).toString("base64")}`;
+  const authorization = from.username === "" ? undefined : `Basic ${Buffer.from(`${decoded(from.username)}:${decoded(from.password)}`).toString("base64")}`;
   const answer = await http.ask(bare, { authorization, headers: { "accept-encoding": "identity" }, signal });
   if (answer.status === 200) return answer;
   await drop(answer.body);
   const message = `${withoutPassword(from.href)} can't be had: the mirror answered ${answer.status}.`;
   throw answer.status >= 500 || answer.status === 429 ? new BrokenOff(message, { hint }) : new PyroError("REGISTRY", message, { hint });
+}
+
+/** As it is written where a percent sign in it begins nothing. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { isAbsolute, resolve } from "node:path";
 import { PyroError } from "../../base/error.js";
-import { harmlessLine } from "../../base/harmless.js";
+import { harmlessLine, isHarmlessLine } from "../../base/harmless.js";
 
 export interface RegistryReference {
   kind: "registry";
@@ -38,8 +38,9 @@ export interface BuiltReference {
 
 export type ImageReference = RegistryReference | FileReference | InputReference | BuiltReference;
 
-/** Of a name in all. */
+/** Of a name in all; of one that is a path, when it is absolute. */
 const maxNameLength = 256;
+const maxPathNameLength = 1024;
 
 const host = /^(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]{2,45}\])(?::[0-9]{1,5})?$/;
 const component = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
@@ -59,10 +60,17 @@ export function isPath(name: string): boolean {
 /** Throws INVALID_ARGUMENT for what is none, with what is wrong about it. */
 export async function parseImageName(name: string): Promise<ImageReference> {
   const fail = (what: string) => new PyroError("INVALID_ARGUMENT", `"${harmlessLine(name, 200)}" names no image: ${what}.`, { hint: "An image is REGISTRY/NAME:TAG (docker.io/library/debian:12-slim), the path of an OCI layout directory or of a saved archive (./image, /tmp/image.tar)." });
-  if (name.length > maxNameLength) throw fail(`it has more than ${maxNameLength} characters`);
   if (name === "-") return { kind: "input" };
   if (name.startsWith("built:") && digestPattern.test(name.slice("built:".length))) return { kind: "built", digest: name.slice("built:".length) };
-  if (isPath(name)) return parsePath(name, fail);
+  if (isPath(name)) {
+    const reference = await parsePath(name, fail);
+    // It is kept as it is printed, and read again.
+    const printed = printReference(reference);
+    if (printed.length > maxPathNameLength) throw fail(`its path has more than ${maxPathNameLength} characters`);
+    if (!isHarmlessLine(printed)) throw fail("its path has characters in it that can't be shown");
+    return reference;
+  }
+  if (name.length > maxNameLength) throw fail(`it has more than ${maxNameLength} characters`);
   return parseReference(name, fail);
 }
 

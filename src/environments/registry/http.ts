@@ -79,7 +79,11 @@ export class Http {
       if (redirects === httpLimits.maxRedirects) throw new PyroError("REGISTRY", `${address.host} redirects more than ${httpLimits.maxRedirects} times (maxRedirects).`);
       const next = parseUrl(location, url);
       if (next === undefined || !/^https?:$/.test(next.protocol) || (url.protocol === "https:" && next.protocol !== "https:")) throw new PyroError("REGISTRY", `${url.host} redirects to ${next === undefined ? "no address" : `${next.protocol}//${next.host}`}, which is not followed.`);
-      if (next.origin !== url.origin) authorization = undefined;
+      if (next.origin !== url.origin) {
+        authorization = undefined;
+        // What is sent is a token that stands for a password.
+        if (options.body !== undefined) throw new PyroError("REGISTRY", `${url.host} redirects what was sent to it to ${next.host}, which is not done.`, { hint: `Log in to the registry again with a password or a token of its own, or ask who runs ${url.host}.` });
+      }
       url = next;
     }
   }

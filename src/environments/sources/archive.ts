@@ -22,6 +22,7 @@ export async function openImageArchive(source: AsyncIterable<Uint8Array>, shown:
   const files = new Map<string, Kept>();
   const links = new Map<string, string>();
   let total = 0;
+  let count = 0; // a name may come twice, and the last one is it
   const limits = { maxEntries: archiveLimits.maxArchiveFiles, maxArchiveBytes: archiveLimits.maxArchiveBytes, maxFileBytes: imageLimits.maxLayerBytes };
   for await (const entry of readTar(source, { limits, ...(options.signal && { signal: options.signal }) })) {
     const name = normal(entry.path.toString("latin1"));
@@ -29,7 +30,7 @@ export async function openImageArchive(source: AsyncIterable<Uint8Array>, shown:
     if (entry.type === "symlink") links.set(name, normal(posix.join(posix.dirname(name), entry.linkTarget!.toString("latin1"))));
     else if (entry.type === "hardlink") links.set(name, normal(entry.linkTarget!.toString("latin1")));
     else if (entry.type === "file" && entry.sparse === undefined) {
-      const path = join(directory, `${files.size}`);
+      const path = join(directory, `${count++}`);
       const kept = await keep(entry.content(), path, (bytes) => options.onBytes(total + bytes));
       total += kept.sizeBytes;
       files.set(name, kept);

@@ -1,0 +1,103 @@
+/** Images out of files with names and in archives as they happen to be, and what is said of them. */
+import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { exportEnvironment, inspectEnvironment, listEnvironments, pullEnvironment, removeEnvironment } from "../../src/environments/index.js";
+import { parseImageName } from "../../src/environments/images/reference.js";
+import { readErofs } from "./erofs-reader.js";
+import { makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
+import { Layout, sha256 } from "./image-maker.js";
+import { archive, stream } from "./tar-maker.js";
+
+const guest = vi.hoisted(() => ({ path: "" }));
+vi.mock("../../src/base/paths.js", async (original) => {
+  const real = await original<typeof import("../../src/base/paths.js")>();
+  return { ...real, nativeProgram: (name: "pyro-guest" | "pyro-keeper") => (name === "pyro-guest" ? guest.path : real.nativeProgram(name)) };
+});
+
+const temporary = useTemporary();
+const before = { ...process.env };
+const directory = process.cwd();
+let count = 0;
+const layer = archive({ name: "etc/", type: "5" }, { name: "etc/hostname", data: "here" });
+const config = JSON.stringify({ os: "linux", architecture: "amd64", config: {}, rootfs: { type: "layers", diff_ids: [sha256(layer)] } });
+
+beforeAll(async () => {
+  guest.path = join(temporary.path(), "guest");
+  await writeFile(guest.path, "the guest program");
+  const kernel = join(temporary.path(), "kernel");
+  await mkdir(join(kernel, "modules"), { recursive: true });
+  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
+  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+  process.env["PYRO_KERNEL_DIR"] = kernel;
+});
+
+beforeEach(() => {
+  process.env["XDG_CACHE_HOME"] = join(temporary.path(), `cache${++count}`);
+});
+
+afterAll(() => {
+  process.chdir(directory);
+  process.env = before;
+});
+
+async function makeLayout(path: string, compress: "plain" | "gzip" = "plain"): Promise<string> {
+  const layout = new Layout(path);
+  await layout.image([layer], { tag: "one", compress });
+  return layout.finish();
+}
+
+test("an archive with a name that comes twice: the last one is it", async () => {
+  const input = stream(archive({ name: "layer.tar", data: "an older one" }, { name: "layer.tar", data: layer }, { name: "config.json", data: config }, { name: "manifest.json", data: JSON.stringify([{ Config: "config.json", Layers: ["layer.tar"] }]) }));
+  await pullEnvironment("twice", { source: "-", input });
+  const { directory: place } = await inspectEnvironment("twice");
+  expect([...readErofs(join(place!, "root.erofs")).keys()]).toContain("etc/hostname");
+  await expect(pullEnvironment("twice", { force: true })).rejects.toMatchObject({ code: "NOT_FOUND", message: "The environment twice came from an archive on standard input, which is wanted again to make it anew." });
+});
+
+test("a path that is short from here and long from the root", async () => {
+  const deep = join(temporary.path(), "d".repeat(200), "e".repeat(200));
+  await mkdir(deep, { recursive: true });
+  await makeLayout(join(deep, "image"));
+  process.chdir(deep);
+  await pullEnvironment("mine", { source: "./image" });
+  await pullEnvironment("mine"); // which knows where from
+  expect(await inspectEnvironment("mine")).toMatchObject({ source: join(deep, "image") });
+  await removeEnvironment("mine");
+  process.chdir(directory);
+});
+
+test("a path that can't be kept as text is refused before anything is made of it", async () => {
+  const path = join(temporary.path(), "two\nlines");
+  await makeLayout(path);
+  await expect(pullEnvironment("mine", { source: path })).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("characters in it that can't be shown") });
+  await expect(pullEnvironment(path)).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(parseImageName(`/${"d/".repeat(600)}x`)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining("more than 1024 characters") });
+});
+
+test("one image from two places is said to be from where each name has it", async () => {
+  const [one, two] = [await makeLayout(join(temporary.path(), "one")), join(temporary.path(), "two")];
+  await cp(one, two, { recursive: true });
+  await pullEnvironment("a", { source: one });
+  await pullEnvironment("b", { source: two });
+  await pullEnvironment(two);
+  expect((await listEnvironments()).filter((each) => each.installed).map(({ name, source }) => [name, source])).toEqual([[two, two], ["a", one], ["b", two]]);
+  expect((await inspectEnvironment("b")).image!.reference).toBe(two);
+});
+
+test("the same files packed in another way are exported with the digests that they came with", async () => {
+  const [plain, packed] = [await makeLayout(join(temporary.path(), "plain")), await makeLayout(join(temporary.path(), "packed"), "gzip")];
+  for (const [name, source] of [["plain", plain], ["packed", packed]] as const) {
+    await pullEnvironment(name, { source });
+    const { manifestDigest, directory: exported } = await exportEnvironment(name, join(temporary.path(), `${name}-exported`));
+    expect((await readdir(join(source, "blobs/sha256"))).sort()).toEqual((await readdir(join(exported, "blobs/sha256"))).sort());
+    expect(await readdir(join(source, "blobs/sha256"))).toContain(manifestDigest.slice("sha256:".length));
+  }
+});
+
+test("to where nothing can be written: which directory, and what to do", async () => {
+  await pullEnvironment("mine", { source: await makeLayout(join(temporary.path(), "exported")) });
+  const above = join(temporary.path(), "nowhere");
+  await expect(exportEnvironment("mine", join(above, "x"))).rejects.toMatchObject({ code: "NOT_FOUND", message: `There is no directory ${above}.`, hint: "What is exported is a new directory in one that is there." });
+  await expect(exportEnvironment("mine", join(guest.path, "x"))).rejects.toMatchObject({ code: "NOT_FOUND", message: `There is no directory ${guest.path}.` });
+});
