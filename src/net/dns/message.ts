@@ -105,7 +105,7 @@ export function encodeName(name: string): Buffer | undefined {
   return labels.some((label) => label.length > 63) || encoded.length > maxNameBytes ? undefined : encoded;
 }
 
-/** A name without compression, which a question can't have. Other bytes are in no host's name, and mean something to others: `\\` to our resolver, `:` and `@` to proxies. */
+/** A name without compression, which a question can't have. Other bytes are in no host's name, and mean something to others: `\` to our resolver, `:` and `@` to proxies. */
 function parseName(message: Buffer, at: number): { name: string; end: number } | undefined {
   const labels: string[] = [];
   const start = at;
