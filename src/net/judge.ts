@@ -23,6 +23,7 @@ export interface JudgeOptions {
 /** Names that are kept of one connection; no honest client has more. */
 const maxSaid = 64;
 const httpPort = 80;
+const httpsPort = 443;
 
 export class Judge {
   readonly #options: JudgeOptions;
@@ -71,7 +72,8 @@ export class Judge {
     }
     if (isForProxy) this.#addressWhole(head, proxy);
     if (secrets.isEmpty) return { allowed: true, changed: isForProxy };
-    const plainHost = head.hosts.length === 1 ? withoutPort(head.hosts[0]!) : undefined;
+    // No server speaks HTTP in the clear on that port: whoever does wants it to be read on the way.
+    const plainHost = head.hosts.length === 1 && port !== httpsPort ? withoutPort(head.hosts[0]!) : undefined;
     const certainHost = host ?? (plainHost !== undefined && this.#isSecretHost(plainHost) ? plainHost : undefined);
     const { used, misplaced } = secrets.putIn(head, certainHost);
     if (misplaced !== undefined) {

@@ -8,10 +8,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { afterAll, describe, expect, test } from "vitest";
+import { Audit, type AuditRecord } from "../../src/net/audit.js";
 import { parseRequestHead, type RequestHead } from "../../src/net/inspect/request-head.js";
+import { Judge } from "../../src/net/judge.js";
 import { Authority } from "../../src/net/secrets/authority.js";
 import { intercept } from "../../src/net/secrets/interception.js";
 import { Secrets, checkSecrets } from "../../src/net/secrets/secrets.js";
+import { allowAll } from "./allow-all.js";
 import { LinuxGuest, whyNoLinuxGuest } from "./linux-guest.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-secrets-"));
@@ -146,6 +149,17 @@ test("a secret for two hosts goes to both, and to no third", () => {
   }
   expect(put("c.example.org")).toEqual({ used: [], misplaced: "TOKEN", sent: `Bearer ${placeholder}` });
   expect(both.watcher("c.example.org")?.find(Buffer.from(placeholder))).toBe("TOKEN");
+});
+
+test("a secret goes in the clear where HTTP is spoken, and not on the port of HTTPS", () => {
+  const records: AuditRecord[] = [];
+  const sent = (port: number) => {
+    const head = parseRequestHead(Buffer.from(`GET / HTTP/1.1\r\nHost: api.example.org\r\nAuthorization: Bearer ${placeholder}\r\n\r\n`)) as RequestHead;
+    const judge = new Judge({ hook: () => allowAll, audit: new Audit(undefined, (record) => records.push(record)), secrets: new Secrets(secrets), address: "203.0.113.5", port, standIn: false, names: () => ["api.example.org"] });
+    return judge.head(head).allowed && Buffer.from(head.headers[1]![1], "latin1").toString("utf8");
+  };
+  expect([sent(80), sent(8080), sent(443)]).toEqual(["Bearer s3cr3t-välue", "Bearer s3cr3t-välue", false]);
+  expect(records.map(({ type, rule }) => [type, rule])).toEqual([["secret", undefined], ["secret", undefined], ["refused", "secret"]]);
 });
 
 test("a secret that can't be used is refused, and its value not shown", () => {
