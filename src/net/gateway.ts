@@ -72,6 +72,7 @@ export class Gateway {
     this.#tcp = new TcpConnections(this.#link, () => this.#flushSoon(), {
       incoming: (endpoint) => this.#incoming(endpoint),
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
+      held: () => this.#relays.size,
     });
     this.#udp = new UdpFlows({ link: this.#link, audit: options.audit, dial: (address, port) => options.dialDatagrams(address, port), decide: (address, port) => this.#decide("udp", address, port) });
     this.published = new Published({ link: this.#link, audit: options.audit, connected: (socket, guestPort) => this.#published(socket, guestPort) });
@@ -202,6 +203,7 @@ export class Gateway {
   }
 
   #published(socket: Socket, guestPort: number): void {
+    if (this.#relays.size >= tcpLimits.maxConnections) return void socket.destroy();
     const { remoteAddress: address, remotePort: port } = socket;
     const facts = { rule: "publish", guest_port: guestPort, ...(address !== undefined && { address }), ...(port !== undefined && { port }) };
     const endpoint = this.#tcp.connect(guestPort, (made) => {

@@ -22,6 +22,8 @@ export interface JudgeOptions {
 
 /** Names that are kept of one connection; no honest client has more. */
 const maxSaid = 64;
+const httpPort = 80;
+const httpsPort = 443;
 
 export class Judge {
   readonly #options: JudgeOptions;
@@ -64,9 +66,14 @@ export class Judge {
     }
     const { secrets, audit, address, port, proxy } = this.#options;
     const isForProxy = proxy !== undefined && host === undefined;
+    if (isForProxy && head.method === "CONNECT") {
+      this.#refuse(via, head.target, { allowed: false, rule: "proxy", reason: "the host's HTTP proxy is not asked for tunnels by the guest" });
+      return { allowed: false, changed: false };
+    }
     if (isForProxy) this.#addressWhole(head, proxy);
     if (secrets.isEmpty) return { allowed: true, changed: isForProxy };
-    const plainHost = head.hosts.length === 1 ? withoutPort(head.hosts[0]!) : undefined;
+    // No server speaks HTTP in the clear on that port: whoever does wants it to be read on the way.
+    const plainHost = head.hosts.length === 1 && port !== httpsPort ? withoutPort(head.hosts[0]!) : undefined;
     const certainHost = host ?? (plainHost !== undefined && this.#isSecretHost(plainHost) ? plainHost : undefined);
     const { used, misplaced } = secrets.putIn(head, certainHost);
     if (misplaced !== undefined) {
@@ -80,10 +87,20 @@ export class Judge {
 
   /** For a proxy, which has to know where a request is to go (RFC 9112, 3.2.2), and from whom it is. */
   #addressWhole(head: RequestHead, { authorization }: Proxy): void {
-    const { address, port, names } = this.#options;
-    if (head.target.startsWith("/")) head.target = `http://${head.hosts[0] ?? `${names()[0] ?? address}:${port}`}${head.target}`;
+    const authority = this.#authorityFor(head);
+    const path = /^(?:https?:\/\/[^/?#]*)?(.*)$/is.exec(head.target)![1]!;
+    head.target = `http://${authority}${path === "*" ? "" : path.startsWith("/") ? path : `/${path}`}`;
+    head.headers = head.headers.map(([name, value]) => [name, name.toLowerCase() === "host" ? authority : value]);
     head.headers = head.headers.filter(([name]) => name.toLowerCase() !== "proxy-authorization");
     if (authorization !== undefined) head.headers.push(["Proxy-Authorization", authorization]);
+  }
+
+  /** Where the guest has connected, and nowhere else: to a proxy what a request names is not a word for the server, but where to go. */
+  #authorityFor({ hosts }: RequestHead): string {
+    const { address, port, names } = this.#options;
+    const known = names();
+    const name = hosts.map(withoutPort).find((host) => known.includes(host)) ?? known[0] ?? address;
+    return port === httpPort ? name : `${name}:${port}`;
   }
 
   /** Whether the policy, as it is now, allows what was said so far. */

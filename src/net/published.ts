@@ -105,18 +105,20 @@ export class Published {
       socket.once("error", reject);
       socket.bind({ address, port, exclusive: true }, () => {
         socket.removeListener("error", reject).on("error", () => {}); // a peer that is gone
-        socket.on("message", (data, from) => this.#fromPeer(socket, data, from, guestPort));
+        const taken = socket.address().port;
+        socket.on("message", (data, from) => this.#fromPeer(socket, `${address} ${taken}`, data, from, guestPort));
         const close = () => {
           for (const [key, peer] of this.#peers) if (peer.socket === socket) this.#forget(key, peer);
           socket.close();
         };
-        resolve({ port: socket.address().port, close });
+        resolve({ port: taken, close });
       });
     });
   }
 
-  #fromPeer(socket: DatagramSocket, data: Buffer, { address, port }: RemoteInfo, guestPort: number): void {
-    const key = `${address} ${port} ${guestPort}`;
+  #fromPeer(socket: DatagramSocket, at: string, data: Buffer, { address, port }: RemoteInfo, guestPort: number): void {
+    if (port === 0) return; // whoever leaves it out wants no answer (RFC 768), and Node throws where one is sent
+    const key = `${address} ${port} ${at}`;
     const peer = this.#peers.get(key) ?? this.#meet(socket, address, port, guestPort);
     this.#peers.delete(key);
     this.#peers.set(key, peer);

@@ -29,6 +29,8 @@ export interface RelayOptions {
 
 /** The host's side learns of a dead peer after some minutes, however long nothing is said. */
 const keepAliveMs = 60_000;
+/** How long a server may take nothing of what a guest left that is done. */
+const lingerMs = 300_000;
 
 export class Relay implements EndpointEvents {
   readonly #endpoint: Endpoint;
@@ -105,6 +107,12 @@ export class Relay implements EndpointEvents {
       this.#writer.close();
       this.#taken?.close();
       this.#socket.destroy();
+    } else {
+      this.#socket.setTimeout(lingerMs, () => {
+        this.#reason ??= "the server took nothing more";
+        this.#writer.close();
+        this.#breakOff();
+      });
     }
     this.#checkOver();
   }

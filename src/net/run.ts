@@ -82,7 +82,7 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
         const local = type === RecordType.A ? hosts.addressesOf(name) : undefined;
         if (local !== undefined) return resolvedTo(local, localTtlSeconds);
         const resolution = await resolver.resolve(name, type);
-        if (type !== RecordType.A || resolution.code === ResponseCode.ok || !proxies.isFor(name)) return resolution;
+        if (type !== RecordType.A || resolution.code === ResponseCode.ok || !StandIns.areFor(name) || !proxies.isFor(name)) return resolution;
         return { ...resolvedTo([standIns.addressFor(name)], localTtlSeconds), isStandIn: true };
       },
       isStandIn: (address) => standIns.has(address),

@@ -32,7 +32,7 @@ function serverWith(hook: Partial<PolicyHook>, resolve: (name: string, type: num
     const addresses = Array.from({ length: answer.readUInt16BE(6) }, (_, index) => [...answer.subarray(answer.length - 4 - 16 * index, answer.length - 16 * index)].join("."));
     return { code: answer.readUInt16BE(2) & 15, addresses: addresses.reverse() };
   };
-  return { ask, names, records };
+  return { ask, names, records, server };
 }
 
 test("a name is asked for by the policy's leave, and its addresses are looked at one by one", async () => {
@@ -56,6 +56,17 @@ test("there is no IPv6, nothing beside the names, and no resolver is asked for e
   const { ask } = serverWith({}, () => Promise.reject(new Error("asked")));
   expect(await ask("example.org", "AAAA")).toEqual({ code: 0, addresses: [] });
   expect(await ask("example.org", "HTTPS")).toEqual({ code: 0, addresses: [] });
+});
+
+test("a name that others read in another way than we do is none", async () => {
+  const asked: string[] = [];
+  const { server } = serverWith({}, async (name) => (asked.push(name), resolvedTo(["203.0.113.1"], 5)));
+  const codeOf = async (name: string, type = 1) => (await server.answer(Buffer.concat([Buffer.from("abcd01000001000000000000", "hex"), encodeName(name)!, Buffer.from([0, type, 0, 1])])))!.readUInt16BE(2) & 15;
+  // The first is evil.example to the resolver, the next ones 10.0.0.5 and 127.0.0.1 to a proxy.
+  for (const name of ["evi\\108.example", "10.0.0.5:80/.evil.example", "u@127.evil.example", "a#.evil.example", 'a" rule="public.example', "a b.example", "a\0.example", "é.example", "[::1]"]) expect([name, await codeOf(name)]).toEqual([name, 1]);
+  for (const name of ["_sip._tcp.a-b.example", "1e100.net"]) expect([name, await codeOf(name)]).toEqual([name, 0]);
+  expect([await codeOf("0/25.113.0.203.in-addr.arpa", 12), await codeOf("0/25.113.0.203.in-addr.arpa")]).toEqual([0, 1]);
+  expect(asked).toEqual(["_sip._tcp.a-b.example", "1e100.net", "0/25.113.0.203.in-addr.arpa"]);
 });
 
 test("what is remembered of names is bounded, and the oldest goes first", () => {

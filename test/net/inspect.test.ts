@@ -121,6 +121,10 @@ describe("HTTP", () => {
     ["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "how its body ends is ambiguous"],
     ["POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "how its body ends is ambiguous"],
     ["POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "how its body ends is ambiguous"],
+    ["GET /\r\nHost: a\r\n\r\n", "it has no version"],
+    ["CONNECT a:80\r\nHost: a\r\n\r\n", "it has no version"],
+    ["OPTIONS * RTSP/1.0\r\nHost: a\r\n\r\n", "its request line is malformed"],
+    ["SOURCE / ICE/1.0\r\nHost: a\r\n\r\n", "its request line is malformed"],
     ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "its version 2.0 hides which host it is for"],
   ])("%j is refused", (text, reason) => {
     const watched = new Watched().push(text);
@@ -129,6 +133,16 @@ describe("HTTP", () => {
     const inPieces = new Watched().push(text, 1);
     expect(inPieces.seen).toEqual([`http: ${reason}`]);
     expect(inPieces.forwarded.length).toBe(0);
+  });
+
+  // Servers skip what stands in front of a request, nginx and Node any number of CR and LF; and some have patience with long lines.
+  test.each(["\r\n", "\n", "\r\r\n", "\r\n \t\r\n", "\r\n".repeat(9000), `GET /${"a".repeat(20_000)} HTTP/1.1\r\nHost: allowed\r\n\r\n`])("nothing in front of a request hides it (%#)", (before) => {
+    for (const size of [1000, Infinity]) {
+      const watched = new Watched().push(before, size).push("GET / HTTP/1.1\r\nHost: hidden\r\n\r\n");
+      expect(watched.seen).not.toContain("other");
+      if (watched.hosts.length === 0) expect(watched.forwarded.length).toBe(0);
+      else expect(watched.hosts).toEqual([["hidden"]]);
+    }
   });
 
   test.each(["3 \nabc\r\n", "x\r\n", "-1\r\n", "3\r\nabcd\r\n", `${"f".repeat(13)}\r\n`])("a chunk %j is refused", (chunk) => {
@@ -159,6 +173,16 @@ describe("HTTP", () => {
     expect(declined.hosts).toEqual([["a"], ["b"]]);
   });
 
+  test("a switch is asked for by the first request alone: another one's answer could be mistaken for that of the switch", () => {
+    const first = "GET /what-i-put-there HTTP/1.1\r\nHost: a\r\n\r\n";
+    const watched = new Watched().push(`${first}GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`);
+    expect(watched.forwarded.toString()).toBe(`${first}GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n`);
+    watched.inspection.answered(Buffer.from("HTTP/1.1 101 is what the file has in it"));
+    watched.push("GET / HTTP/1.1\r\nHost: b\r\n\r\n");
+    expect(watched.hosts).toEqual([["a"], ["a"], ["b"]]);
+    expect(new Watched().push(`${first}CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n`).seen).toEqual(["http: it asks for a tunnel behind another request"]);
+  });
+
   test("an offer of HTTP/2 does not reach the server", () => {
     const watched = new Watched().push("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n");
     expect(watched.forwarded.toString()).toBe("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n");
@@ -166,7 +190,7 @@ describe("HTTP", () => {
 });
 
 describe("everything else", () => {
-  test.each(["SSH-2.0-OpenSSH_9.2p1\r\n", "\0\0\0\x08\x04\xd2\x16/", "EHLO me\r\n", "*1\r\n$4\r\nPING\r\n", "GET /\r\n", "AMQP\0\0\x09\x01", "\x16\x01\0"])("%j goes on at once", (text) => {
+  test.each(["SSH-2.0-OpenSSH_9.2p1\r\n", "\0\0\0\x08\x04\xd2\x16/", "EHLO me\r\n", "*1\r\n$4\r\nPING\r\n", "REGISTER sip:example.org SIP/2.0\r\n", "AMQP\0\0\x09\x01", "\x16\x01\0"])("%j goes on at once", (text) => {
     const watched = new Watched().push(Buffer.from(text, "latin1"));
     expect(watched.seen).toEqual(["other"]);
     expect(watched.forwarded.toString("latin1")).toBe(text);

@@ -3,7 +3,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
+import { tcpLimits } from "../../src/net/tcp/connections.js";
 import { allowAll } from "./allow-all.js";
 import { LinuxGuest, whyNoLinuxGuest, type LinuxGuestOptions } from "./linux-guest.js";
 
@@ -30,6 +32,20 @@ async function python(script: string, options: LinuxGuestOptions = {}): Promise<
   const { stdout, stderr } = await guest.ended;
   expect(stderr).toBe("");
   return { printed: stdout, guest };
+}
+
+/** A server that says it is done, after the guest as a rule, and takes nothing. */
+class Stuck extends Duplex {
+  setNoDelay(): void {}
+  setKeepAlive(): void {}
+  setTimeout(): void {}
+  resetAndDestroy(): void {
+    this.destroy();
+  }
+  override _read(): void {
+    setTimeout(() => this.push(null), 100);
+  }
+  override _write(): void {}
 }
 
 const sha256 = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
@@ -145,6 +161,23 @@ print(s.recv(100).decode())`);
     clearTimeout(watch);
     expect(printed).toBe(`${size}\nTrue\n${size}\n`);
     expect(writtenWhileSlow).toBeLessThan(30_000_000);
+  });
+
+  test("what servers don't take of connections that the guest is done with counts, and the next ones may hold less", async () => {
+    const { budgetBytes } = tcpLimits;
+    Object.assign(tcpLimits, { budgetBytes: 1_048_576 });
+    const { guest } = await python(`
+import fcntl
+all = []
+for i in range(20):
+  s = socket.create_connection(("${server}", 80)); s.sendall(b"z" * 900000); s.shutdown(socket.SHUT_WR)
+  queued = lambda: struct.unpack("i", fcntl.ioctl(s, 0x5411, b"0000"))[0]
+  before = -1
+  while queued() not in (0, before): before = queued(); time.sleep(0.05)
+  s.recv(1); all.append(s)`, { dial: () => ({ socket: new Stuck() as unknown as Socket, opened: (done) => setImmediate(done, undefined, Buffer.alloc(0)) }) });
+    Object.assign(tcpLimits, { budgetBytes });
+    expect(guest.audit.counters.connectionsTotal).toBe(20);
+    expect(guest.audit.counters.bytesSent).toBeLessThan(9_000_000);
   });
 
   test("datagrams, and names over UDP and TCP", async () => {

@@ -3,10 +3,15 @@ import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
 import { connect, createServer, type AddressInfo, type Server } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import { Audit, type AuditRecord } from "../../src/net/audit.js";
 import { dialBy } from "../../src/net/dial.js";
 import { resolvedTo } from "../../src/net/dns/resolver.js";
 import { StandIns } from "../../src/net/dns/stand-ins.js";
+import { parseRequestHead, type RequestHead } from "../../src/net/inspect/request-head.js";
+import { Judge } from "../../src/net/judge.js";
 import { Proxies } from "../../src/net/proxy.js";
+import { Secrets } from "../../src/net/secrets/secrets.js";
+import { allowAll } from "./allow-all.js";
 import { LinuxGuest, whyNoLinuxGuest } from "./linux-guest.js";
 
 const servers: Server[] = [];
@@ -53,6 +58,30 @@ test("names that nobody here knows have addresses of their own", () => {
   expect(all.size).toBe(8192);
   expect([...all].every((address) => standIns.has(address))).toBe(true);
   expect(standIns.has(first)).toBe(false);
+});
+
+test("what a proxy would take for an address, or for itself, has none", () => {
+  for (const name of ["10.0.0.5", "127.1", "2130706433", "0x7f.1", "0x7f000001", "[::1]", "10.0.0.5:22", "a/b.example", "localhost", "a.localhost", "", "u@h.example"]) expect([name, StandIns.areFor(name)]).toEqual([name, false]);
+  for (const name of ["a.example", "intranet", "_x.a-b.example", "10.example", "1e100.net"]) expect([name, StandIns.areFor(name)]).toEqual([name, true]);
+});
+
+test("a proxy is asked for where the guest has connected, whatever its requests say", () => {
+  const records: AuditRecord[] = [];
+  const proxy = { host: "proxy", port: 3128, secure: false, authorization: undefined };
+  const asked = (request: string, names: string[] = ["a.example", "b.example"], port = 80) => {
+    const judge = new Judge({ hook: () => allowAll, audit: new Audit(undefined, (record) => records.push(record)), secrets: new Secrets([]), address: "203.0.113.5", port, standIn: false, names: () => names, proxy });
+    const head = parseRequestHead(Buffer.from(`${request}\r\n\r\n`)) as RequestHead;
+    if (!judge.head(head).allowed) return "refused";
+    return [head.target, ...head.headers.map(([, value]) => value)].join(" ");
+  };
+  expect(asked("GET /p?q HTTP/1.1\r\nHost: B.example")).toBe("http://b.example/p?q b.example");
+  expect(asked("GET / HTTP/1.1\r\nHost: 10.0.0.5")).toBe("http://a.example/ a.example");
+  expect(asked("GET / HTTP/1.1\r\nHost: b.example:22")).toBe("http://b.example/ b.example");
+  expect(asked("GET http://169.254.169.254/latest HTTP/1.1\r\nHost: a.example")).toBe("http://a.example/latest a.example");
+  expect(asked("GET https://10.0.0.5:8443?x HTTP/1.0")).toBe("http://a.example/?x");
+  expect(asked("OPTIONS * HTTP/1.1\r\nHost: localhost", [])).toBe("http://203.0.113.5 203.0.113.5");
+  expect(asked("CONNECT 10.0.0.5:22 HTTP/1.1\r\nHost: 10.0.0.5:22")).toBe("refused");
+  expect(records).toMatchObject([{ type: "refused", rule: "proxy", name: "10.0.0.5:22" }]);
 });
 
 describe.skipIf(whyNoLinuxGuest !== undefined)("through it", () => {

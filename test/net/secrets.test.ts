@@ -8,9 +8,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createSecureContext } from "node:tls";
 import { afterAll, describe, expect, test } from "vitest";
+import { Audit, type AuditRecord } from "../../src/net/audit.js";
+import { parseRequestHead, type RequestHead } from "../../src/net/inspect/request-head.js";
+import { Judge } from "../../src/net/judge.js";
 import { Authority } from "../../src/net/secrets/authority.js";
 import { intercept } from "../../src/net/secrets/interception.js";
-import { checkSecrets } from "../../src/net/secrets/secrets.js";
+import { Secrets, checkSecrets } from "../../src/net/secrets/secrets.js";
+import { allowAll } from "./allow-all.js";
 import { LinuxGuest, whyNoLinuxGuest } from "./linux-guest.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-secrets-"));
@@ -131,6 +135,31 @@ test("the authority's certificates are what strict clients want", () => {
   expect(certificate.verify(certificate.publicKey)).toBe(true);
   expect(certificate.subject).toBe("CN=pyro VM test");
   expect(new Authority("x".repeat(300)).certificate).toContain("BEGIN CERTIFICATE");
+});
+
+test("a secret for two hosts goes to both, and to no third", () => {
+  const both = new Secrets([{ ...secrets[0]!, value: "one" }, { ...secrets[0]!, host: "b.example.org", value: "one" }]);
+  const put = (host: string) => {
+    const head = parseRequestHead(Buffer.from(`GET /${placeholder} HTTP/1.1\r\nHost: ${host}\r\nAuthorization: Bearer ${placeholder}\r\n\r\n`)) as RequestHead;
+    return { ...both.putIn(head, host), sent: head.headers[1]![1] };
+  };
+  for (const host of ["api.example.org", "b.example.org"]) {
+    expect(put(host)).toEqual({ used: ["TOKEN"], sent: "Bearer one" });
+    expect(both.watcher(host)).toBe(undefined);
+  }
+  expect(put("c.example.org")).toEqual({ used: [], misplaced: "TOKEN", sent: `Bearer ${placeholder}` });
+  expect(both.watcher("c.example.org")?.find(Buffer.from(placeholder))).toBe("TOKEN");
+});
+
+test("a secret goes in the clear where HTTP is spoken, and not on the port of HTTPS", () => {
+  const records: AuditRecord[] = [];
+  const sent = (port: number) => {
+    const head = parseRequestHead(Buffer.from(`GET / HTTP/1.1\r\nHost: api.example.org\r\nAuthorization: Bearer ${placeholder}\r\n\r\n`)) as RequestHead;
+    const judge = new Judge({ hook: () => allowAll, audit: new Audit(undefined, (record) => records.push(record)), secrets: new Secrets(secrets), address: "203.0.113.5", port, standIn: false, names: () => ["api.example.org"] });
+    return judge.head(head).allowed && Buffer.from(head.headers[1]![1], "latin1").toString("utf8");
+  };
+  expect([sent(80), sent(8080), sent(443)]).toEqual(["Bearer s3cr3t-välue", "Bearer s3cr3t-välue", false]);
+  expect(records.map(({ type, rule }) => [type, rule])).toEqual([["secret", undefined], ["secret", undefined], ["refused", "secret"]]);
 });
 
 test("a secret that can't be used is refused, and its value not shown", () => {

@@ -29,8 +29,9 @@ export function policyHook(rules: Rules): PolicyHook {
     const literal = rules.allow.find((pattern) => pattern.address === address && (port === undefined || hasPort(pattern, port)));
     if (literal !== undefined) return allowed(`allow-host ${literal.text}`);
     const special = specialRangeOf(address);
+    const isOwn = own || special?.name === "loopback" || special?.name === "this-host"; // all of these are this host, not only the ones that a card has
     // A network that merely reaches over a special range, as 0.0.0.0/0 does, does not name it.
-    const net = rules.nets.find((each) => contains(each, address) && (own ? each.prefix === 32 : special === undefined || isWithin(each, special)));
+    const net = rules.nets.find((each) => contains(each, address) && (isOwn ? each.prefix === 32 : special === undefined || isWithin(each, special)));
     if (net !== undefined) return allowed(`allow-net ${net.text}`);
     if (own && special?.name !== "loopback") return refused("host-address", `${text} is this host's own address, and only --allow-net ${text} would allow it`);
     if (special !== undefined) return refused(`${special.name} ${special.text}`, `${text} is a ${special.name} address (${special.text}), and no --allow-net names it`);
@@ -73,6 +74,9 @@ export function policyHook(rules: Rules): PolicyHook {
       const shown = JSON.stringify(given.slice(0, 100));
       const denial = said === undefined ? undefined : denied(said, port);
       if (denial !== undefined) return refused(`deny-host ${denial.text}`, `${what} ${shown} is denied`);
+      // Servers are more lenient about a host than we are, and one of them may take it for a denied one.
+      const isOpen = byItself?.allowed ?? rules.mode === "public";
+      if (isOpen && said === undefined && rules.deny.some((pattern) => pattern.address === undefined)) return refused("name-unreadable", `${what} ${shown} is no name, and so can't be compared with the denied ones`);
       if (byItself !== undefined) return byItself;
       // All that a lie could reach is open anyway.
       if (rules.mode === "public") return allowed("public");

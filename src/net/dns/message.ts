@@ -47,12 +47,14 @@ export function parseQuestion(message: Buffer): Question | { id: number; code: n
   const parsed = parseName(message, headerBytes);
   if (parsed === undefined || parsed.end + 4 > message.length) return { id, code: ResponseCode.formatError };
   if (message.readUInt16BE(parsed.end + 2) !== internetClass) return { id, code: ResponseCode.notImplemented };
+  const type = message.readUInt16BE(parsed.end);
+  if (type !== RecordType.PTR && parsed.name.includes("/")) return { id, code: ResponseCode.formatError }; // parts of networks have one (RFC 2317), and nobody else
   const sectionEnd = parsed.end + 4;
   const { edns, maxBytes } = parseEdns(message, sectionEnd);
   return {
     id,
     name: parsed.name,
-    type: message.readUInt16BE(parsed.end),
+    type,
     recursionDesired: (flags & 0x0100) !== 0,
     section: Buffer.from(message.subarray(headerBytes, sectionEnd)),
     edns,
@@ -103,7 +105,7 @@ export function encodeName(name: string): Buffer | undefined {
   return labels.some((label) => label.length > 63) || encoded.length > maxNameBytes ? undefined : encoded;
 }
 
-/** A name without compression, which a question can't have. Labels are printable ASCII without dots: other bytes are no host's name. */
+/** A name without compression, which a question can't have. Other bytes are in no host's name, and mean something to others: `\` to our resolver, `:` and `@` to proxies. */
 function parseName(message: Buffer, at: number): { name: string; end: number } | undefined {
   const labels: string[] = [];
   const start = at;
@@ -114,7 +116,7 @@ function parseName(message: Buffer, at: number): { name: string; end: number } |
     if (length === 0) break;
     if (at + length > message.length || at + length - start >= maxNameBytes) return undefined;
     const label = message.toString("latin1", at, at + length);
-    if (!/^[!-\-/-~]+$/.test(label)) return undefined;
+    if (!/^[a-z0-9_/-]+$/i.test(label)) return undefined;
     labels.push(label.toLowerCase());
     at += length;
   }

@@ -14,6 +14,17 @@ export class StandIns {
   readonly #byAddress = new Map<number, string>();
   #next = 1;
 
+  /**
+   * Whether a name may have one: a proxy takes what looks like an address for that, and `localhost` for itself. What else its names lead to is its own affair.
+   * `name` is in lower case.
+   */
+  static areFor(name: string): boolean {
+    const labels = name.split(".");
+    if (!labels.every((label) => /^[a-z0-9_-]{1,63}$/.test(label))) return false;
+    const last = labels.at(-1)!;
+    return last !== "localhost" && !/^(?:[0-9]+|0x[0-9a-f]*)$/.test(last); // WHATWG URL: "ends in a number"
+  }
+
   /** The same for the same name, until thousands of others were asked for since. */
   addressFor(name: string): string {
     const known = this.#byName.get(name);

@@ -14,14 +14,18 @@ export interface InspectionEvents extends Pick<RequestsEvents, "head" | "forward
   malformed(via: "tls" | "http", reason: string): void;
 }
 
-/** A line this long is no request's first. */
+/** What could become a request and has no first line by then is refused: some servers would read on. */
 const maxFirstLineBytes = 16_384;
 /** How long the beginning of what could become a request is held back. A client that pauses there must not become one afterwards. */
 const patienceMs = 2_000;
 
-// What a lenient server might take for the beginning of a request: empty lines in front of it, and other white space than the one it should be.
-const couldBeRequest = /^(?:\r?\n)*(?:\r|[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t\v\f\r][^\n]*)?)?$/;
-const firstLine = /^(?:\r?\n)*([^\n]+)\n/;
+// What a lenient server might take for the beginning of a request: empty lines in front of it, however they end, and other white space than the one it should be.
+const couldBeRequest = /^[ \t\v\f\r\n]*(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t\v\f\r][^\n]*)?)?$/;
+/** Not HTTP's own version: Node serves requests of RTSP and ICE as well. */
+const versionIn = /(?:HTTP|RTSP|ICE)\/([0-9.]+)/i;
+/** HTTP/0.9, behind which Node reads headers none the less. */
+const hasNoVersion = /^(?:CONNECT[ \t\v\f\r]+[^ \t\v\f\r]|[^ \t\v\f\r]+[ \t\v\f\r]+(?:[/*]|[a-z][a-z0-9+.-]*:\/\/))[^ \t\v\f\r]*[ \t\v\f\r]*$/i;
+const firstLine = /^[ \t\v\f\r\n]*([^ \t\v\f\r\n][^\n]*)\n/;
 
 export class Inspection {
   readonly #events: InspectionEvents;
@@ -65,8 +69,9 @@ export class Inspection {
     if (this.#held[0] === 0x16) return this.#classifyTls();
     const text = this.#held.toString("latin1", 0, maxFirstLineBytes);
     const line = firstLine.exec(text)?.[1];
-    if (line === undefined && couldBeRequest.test(text) && this.#held.length < maxFirstLineBytes) return this.#wait();
-    const version = line === undefined ? undefined : /HTTP\/([0-9.]+)/i.exec(line)?.[1];
+    if (line === undefined && couldBeRequest.test(text)) return this.#held.length < maxFirstLineBytes ? this.#wait() : this.#refuse("http", `its first line is longer than ${maxFirstLineBytes} bytes (maxFirstLineBytes)`);
+    const version = line === undefined ? undefined : versionIn.exec(line)?.[1];
+    if (version === undefined && line !== undefined && hasNoVersion.test(line)) return this.#refuse("http", "it has no version");
     if (version === undefined) return this.#pass();
     if (this.#released > 0) return this.#refuse("http", "it paused in its first line");
     if (version !== "1.0" && version !== "1.1") return this.#refuse("http", `its version ${version} hides which host it is for`);

@@ -34,6 +34,8 @@ export class Requests {
   readonly #events: RequestsEvents;
   #state: State = { at: "head" };
   #kept: Buffer = Buffer.alloc(0);
+  /** Whether there was a request before. The answer to that one, which we don't read, could be mistaken for one to a switch of protocols. */
+  #isLater = false;
   /** What the body's state turns into once the head's request is over. */
   #switching: RegExp | undefined;
 
@@ -98,7 +100,9 @@ export class Requests {
     const raw = this.#kept.subarray(0, end + 4);
     const head = parseRequestHead(raw);
     if (typeof head === "string") return this.#malformed(head);
-    const upgrades = refuseHttp2(head);
+    if (this.#isLater && head.method === "CONNECT") return this.#malformed("it asks for a tunnel behind another request");
+    const upgrades = refuseUpgrade(head, this.#isLater);
+    this.#isLater = true;
     const { allowed, changed } = this.#events.head(head);
     if (!allowed) {
       this.#state = { at: "refused" };
@@ -178,11 +182,14 @@ export class Requests {
   }
 }
 
-/** HTTP/2 without TLS hides its hosts from us: a client that offers it is answered in HTTP/1, as RFC 9110, 7.8 allows, because nobody hears of the offer. */
-function refuseHttp2(head: RequestHead): { asked: boolean; changed: boolean } {
+/**
+ * HTTP/2 without TLS hides its hosts from us, and `all` is for offers of which we would not know what becomes: a client that makes one is answered in HTTP/1, as
+ * RFC 9110, 7.8 allows, because nobody hears of the offer.
+ */
+function refuseUpgrade(head: RequestHead, all: boolean): { asked: boolean; changed: boolean } {
   const isUpgrade = (name: string) => name.toLowerCase() === "upgrade";
   const asked = head.headers.filter(([name]) => isUpgrade(name)).map(([, value]) => value.toLowerCase());
-  if (!asked.some((value) => value.includes("h2c"))) return { asked: asked.length > 0, changed: false };
+  if (asked.length === 0 || !(all || asked.some((value) => value.includes("h2c")))) return { asked: asked.length > 0, changed: false };
   head.headers = head.headers
     .filter(([name]) => !isUpgrade(name) && name.toLowerCase() !== "http2-settings")
     .map(([name, value]) => [name, name.toLowerCase() === "connection" ? value.split(",").filter((each) => !/^\s*(?:upgrade|http2-settings)\s*$/i.test(each)).join(",").trim() || "keep-alive" : value]);

@@ -50,7 +50,8 @@ export class Secrets {
   /** Puts in what is for `host`; undefined for a connection of which the host is not known for certain. */
   putIn(head: RequestHead, host: string | undefined): PutIn {
     const used = new Set<string>();
-    for (const secret of this.#secrets) {
+    // Those that are for it first: a secret for two hosts is two of them with one placeholder.
+    for (const secret of [...this.#for(host), ...this.#notFor(host)]) {
       const isHere = secret.host === host;
       if (!isHere && head.target.includes(secret.placeholder)) return { used: [], misplaced: secret.name };
       for (const header of head.headers) {
@@ -66,8 +67,18 @@ export class Secrets {
 
   /** Finds placeholders in a stream of bytes that goes elsewhere than to `host`. */
   watcher(host: string | undefined): PlaceholderWatcher | undefined {
-    const foreign = this.#secrets.filter((secret) => secret.host !== host);
+    const foreign = this.#notFor(host);
     return foreign.length === 0 ? undefined : new PlaceholderWatcher(foreign);
+  }
+
+  #for(host: string | undefined): readonly GatewaySecret[] {
+    return this.#secrets.filter((secret) => secret.host === host);
+  }
+
+  /** Without those that are for it as well. */
+  #notFor(host: string | undefined): readonly GatewaySecret[] {
+    const own = new Set(this.#for(host).map(({ placeholder }) => placeholder));
+    return this.#secrets.filter(({ placeholder }) => !own.has(placeholder));
   }
 
   /** The name of a secret whose placeholder is in `text`, in whatever case. */

@@ -32,6 +32,8 @@ export interface TcpEvents {
   incoming(endpoint: Endpoint): EndpointEvents | undefined;
   /** There are too many connections for this one. */
   overflow(address: EndpointAddress): void;
+  /** Connections of which bytes may be held; also those that are over here, and whose server has not taken them yet. */
+  held(): number;
 }
 
 export class TcpConnections implements EndpointContext {
@@ -164,7 +166,7 @@ export class TcpConnections implements EndpointContext {
 
   shareBytes(): number {
     const { budgetBytes, minShareBytes, maxShareBytes } = tcpLimits;
-    return Math.max(minShareBytes, Math.min(maxShareBytes, Math.floor(budgetBytes / Math.max(1, this.#count))));
+    return Math.max(minShareBytes, Math.min(maxShareBytes, Math.floor(budgetBytes / Math.max(1, this.#count, this.#events.held()))));
   }
 
   #incoming(segment: Segment): void {

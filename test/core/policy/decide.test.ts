@@ -107,7 +107,11 @@ test("the host's own addresses are opened one by one", () => {
   expect(connect(hook(["192.168.1.7:80"]), "192.168.1.7:81", [], own)).toBe("no: host-address");
   expect(connect(hook(["192.168.1.7:80"]), "192.168.1.7:81")).toBe("no: private 192.168.0.0/16");
   expect(connect(open, "127.0.0.1:80", [], own)).toBe("no: loopback 127.0.0.0/8");
-  expect(connect(hook([], { allow_nets: ["127.0.0.0/8"] }), "127.0.0.1:80", [], own)).toBe("no: loopback 127.0.0.0/8");
+  const all = hook([], { allow_nets: ["127.0.0.0/8", "127.0.0.9", "0.0.0.0/8"] });
+  expect(connect(all, "127.0.0.1:80", [], own)).toBe("no: loopback 127.0.0.0/8");
+  expect(connect(all, "127.0.0.5:80")).toBe("no: loopback 127.0.0.0/8"); // no card has it, and yet it is this host
+  expect(connect(all, "0.0.0.0:80")).toBe("no: this-host 0.0.0.0/8");
+  expect(connect(all, "127.0.0.9:80")).toBe("yes: allow-net 127.0.0.9");
 });
 
 test("what a guest says to a server agrees with the name that it resolved", () => {
@@ -128,6 +132,14 @@ test("what a guest says to a server agrees with the name that it resolved", () =
   const literal = hook(["10.1.2.3:80"]);
   expect(hello(literal, "10.1.2.3", "10.1.2.3:80", [], { via: "http" })).toBe("yes: allow-host 10.1.2.3:80");
   expect(hello(open, "anything.example", "93.184.216.34:443", [])).toBe("yes: public");
+});
+
+test("a host that is no name, and to a lenient server perhaps a denied one, is refused where names are denied", () => {
+  const policy = hook([], { mode: "public", deny_hosts: ["evil.example"] });
+  for (const host of ["evil.example:123456", "evil.example:x", "evil.example/", "evil.example, a.example", "evil.example\0", "a@evil.example"]) expect([host, hello(policy, host, "93.184.216.34:80", [], { via: "http" })]).toEqual([host, "no: name-unreadable"]);
+  expect(hello(policy, "a.example:80", "93.184.216.34:80", [], { via: "http" })).toBe("yes: public");
+  expect(hello(policy, "93.184.216.34", "93.184.216.34:80", [], { via: "http" })).toBe("yes: public");
+  expect(hello(hook([], { mode: "public", deny_hosts: ["93.184.216.35"] }), "a b", "93.184.216.34:80", [], { via: "http" })).toBe("yes: public");
 });
 
 test("QUIC, which hides the name, is refused where names matter, and other UDP is not", () => {
