@@ -49,7 +49,7 @@ test("without the caller's word nothing runs on the host", async () => {
 test("what the caller got wrong is no reason to run it on the host", async () => {
   await expect(allowed("true", { environment: "debian:99" })).rejects.toMatchObject({ code: "NOT_FOUND" });
   await expect(allowed("true", { memMib: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
-  await expect(allowed("true", { network: true })).rejects.toMatchObject({ code: "UNSUPPORTED" });
+  await expect(allowed("true", { allowHosts: ["example.org"] })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await expect(allowed([])).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
 });
 
@@ -57,6 +57,13 @@ describe.each(["bubblewrap", "nothing"])("isolated by %s", (isolation) => {
   const sandboxed = isolation === "bubblewrap";
   beforeEach(() => {
     if (!sandboxed) process.env["PATH"] = `${brokenBin}:${path}`;
+  });
+
+  test("with a network it has the host's, which the warning says", async () => {
+    const links = "grep -c : /proc/net/dev";
+    const result = await allowed(["sh", "-c", links], { network: true });
+    expect(result.stdout).toBe(execFileSync("sh", ["-c", links], { encoding: "utf8" }));
+    expect(result.warning).toContain(sandboxed ? "it shares the host's kernel, its network and its memory" : "NOTHING isolates it");
   });
 
   test("the result says where it ran, and a warning what that means and why", async () => {
