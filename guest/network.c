@@ -87,10 +87,10 @@ static int card_up(const uint8_t *network) {
   return done ? 0 : errno;
 }
 
-// Its address stays, and with it down no route leads there.
+// Its address stays, and with it down no route leads there. One that is not there is down.
 static int card_down(void) {
   struct ifreq down = {.ifr_name = CARD, .ifr_flags = UP & ~IFF_UP};
-  return ioctl(ioctls, SIOCSIFFLAGS, &down) == 0 ? 0 : errno;
+  return ioctl(ioctls, SIOCSIFFLAGS, &down) == 0 || errno == ENODEV ? 0 : errno;
 }
 
 static struct sockaddr address_of(const uint8_t *bytes) {

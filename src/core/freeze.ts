@@ -1,6 +1,7 @@
 /** Boots a VM, has it touch what every first command needs, and freezes it: what forks need not do again. */
 import type { Readable } from "node:stream";
 import { withDeadline } from "../base/deadline.js";
+import { toPyroError } from "../base/error.js";
 import { log } from "../base/log.js";
 import type { Channel } from "../channel/index.js";
 import { bootDeadline, type Forking } from "../vmm/index.js";
@@ -39,7 +40,8 @@ export async function freezeWarm(forking: Forking, { environment, spec, accelera
 async function warm(channel: Channel): Promise<void> {
   // Every fork is told who it is in the same place of the same file. Its card was up once and is down again, so that making it up costs one with a network little.
   const template = { vmId: "template", hostname: "template", machineId: "0".repeat(32) };
-  await channel.identify({ ...template, network: guestNetwork });
+  // A kernel of the user's own may know no card; that is for those VMs to fail with that want one.
+  await channel.identify({ ...template, network: guestNetwork }).catch((error: unknown) => log("no card to warm up", { why: toPyroError(error).message }));
   await channel.identify(template);
   for (const command of warmUp) {
     const begin = Date.now();

@@ -59,6 +59,13 @@ describe.each(["bubblewrap", "nothing"])("isolated by %s", (isolation) => {
     if (!sandboxed) process.env["PATH"] = `${brokenBin}:${path}`;
   });
 
+  test("with a network it has the host's, which the warning says", async () => {
+    const links = "grep -c : /proc/net/dev";
+    const result = await allowed(["sh", "-c", links], { network: true });
+    expect(result.stdout).toBe(execFileSync("sh", ["-c", links], { encoding: "utf8" }));
+    expect(result.warning).toContain(sandboxed ? "it shares the host's kernel, its network and its memory" : "NOTHING isolates it");
+  });
+
   test("the result says where it ran, and a warning what that means and why", async () => {
     const phases: Phase[] = [];
     const result = await allowed(["sh", "-c", "echo out; echo err >&2; exit 7"], {}, { onPhase: (phase) => phases.push(phase) });

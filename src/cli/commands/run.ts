@@ -39,6 +39,7 @@ Examples:
   pyro run debian:12 -- git --version
   pyro run -it debian:12 -- bash
   pyro run debian:12 --json -- sh -c 'echo out; exit 7'
+  pyro run --allow-host '*.debian.org:80' debian:12 -- apt-get update
   tar -c src | pyro run debian:12-build --mem-mib 2048 --timeout-seconds 300 -- sh -c 'cd /tmp && tar -x && make -C src'`,
     )
     .action(async (environment: string, _words: string[], flags: RunFlags) => {
