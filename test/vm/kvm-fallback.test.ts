@@ -1,7 +1,7 @@
 // What becomes of a run where KVM is not what it seems. Pyro runs in a /dev of its own, so that each case is the same on every host; that QEMU dies, hangs or works
 // under KVM is a stand-in's doing, which emulates where it works. The guests are real.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -19,18 +19,23 @@ beforeAll(() => {
   writeFileSync(join(directory, "forbidden"), "");
   chmodSync(join(directory, "forbidden"), 0);
   const qemu = execFileSync("sh", ["-c", "command -v qemu-system-x86_64"], { encoding: "utf8" }).trim();
-  writeFileSync(join(directory, "qemu"), standIn(qemu, join(directory, "under-kvm")));
-  chmodSync(join(directory, "qemu"), 0o755);
+  for (const each of ["bin", "share/qemu"]) mkdirSync(join(directory, each), { recursive: true });
+  writeFileSync(program(), standIn(qemu, underKvm()));
+  chmodSync(program(), 0o755);
 });
 afterAll(async () => {
   expect(await eventually(5000, () => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
   rmSync(directory, { recursive: true });
 });
 
-/** Emulated it is QEMU; under KVM it does what the file says. */
+const program = () => join(directory, "bin", "qemu");
+/** Among QEMU's own files, which are all that it sees beside the system's. */
+const underKvm = () => join(directory, "share", "qemu", "under-kvm");
+
+/** Emulated it is QEMU; under KVM it does what the file says. It can't start another program to read that. */
 const standIn = (qemu: string, does: string) => `#!/bin/sh
 case " $* " in *" -accel kvm "*) ;; *) exec ${qemu} "$@";; esac
-does=$(cat ${does})
+read -r does <${does}
 case "$does $*" in "probes "*pyro.probe*) does=works;; esac
 case $does in
   dies | probes) echo "error: kvm run failed Bad address" >&2; exit 134;;
@@ -53,12 +58,12 @@ const devices = {
 };
 
 function run(device: keyof typeof devices, does: Does, script: string, more: { flags?: readonly string[]; env?: Record<string, string> } & PyroOptions = {}): Promise<PyroResult> {
-  writeFileSync(join(directory, "under-kvm"), does);
+  writeFileSync(underKvm(), `${does}\n`);
   const { flags = [], env, ...options } = more;
   const words = ["run", "debian:12-base", "--mem-mib", "128", ...flags, "--", "sh", "-c", script];
   const child = spawn("bwrap", ["--bind", "/", "/", "--dev", "/dev", ...devices[device](), process.execPath, main, ...words], {
     stdio: "pipe",
-    env: { ...process.env, XDG_CACHE_HOME: directory, PYRO_QEMU: join(directory, "qemu"), PYRO_TEMPLATE_MAX_AGE_SECONDS: "0", ...env },
+    env: { ...process.env, XDG_CACHE_HOME: directory, PYRO_QEMU: program(), PYRO_TEMPLATE_MAX_AGE_SECONDS: "0", ...env },
   });
   return collect(child, options);
 }
