@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// Three projects: `unit` and `contract` never start a VM, `vm` starts real guests under whatever accelerator works here.
+// Four projects: `unit` and `contract` never start a VM, `vm` starts real guests under whatever accelerator works here, `kvm` under KVM.
 // VM tests run one file at a time: two emulated guests on two cores only slow each other down.
 // The catalog is made from Debian's archive: tests wait for no registry elsewhere.
 const env = { PYRO_CATALOG_FROM: "archive" };
@@ -8,7 +8,7 @@ const env = { PYRO_CATALOG_FROM: "archive" };
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/contract/**"], env, testTimeout: 60_000 } },
+      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/kvm/**", "test/contract/**"], env, testTimeout: 60_000 } },
       { test: { name: "contract", include: ["test/contract/**/*.test.ts"], env, testTimeout: 120_000 } },
       {
         test: {
@@ -21,6 +21,7 @@ export default defineConfig({
           hookTimeout: 900_000,
         },
       },
+      { test: { name: "kvm", include: ["test/kvm/**/*.test.ts"], globalSetup: ["test/kvm/setup.ts"], testTimeout: 600_000, hookTimeout: 900_000 } },
     ],
   },
 });

@@ -54,6 +54,8 @@ export interface AcceleratorOptions {
  * seconds of processor time. One that waits for what never comes uses none, and one that spins uses all it gets.
  */
 const probeLimits: BootLimits = { ...bootLimits, cpuMs: 20_000, stallMs: 8000, totalMs: 60_000 };
+/** For whoever wants KVM or nothing: a host may be slow without end, and there is nothing else to hurry to. */
+const patientLimits: BootLimits = { ...probeLimits, cpuMs: 120_000, totalMs: 300_000 };
 const probeMemMib = 128;
 const device = "/dev/kvm";
 
@@ -100,12 +102,12 @@ async function probe(backend: Backend, options: AcceleratorOptions): Promise<{ g
   let vm: RunningVm | undefined;
   try {
     vm = await backend.start(
-      { vcpuCount: 1, memMib: probeMemMib, kernel: options.kernel, initramfs: options.initramfs, temporaryDirectory: tmpdir(), ttlSeconds: 60, kernelArguments: ["pyro.probe"] },
+      { vcpuCount: 1, memMib: probeMemMib, kernel: options.kernel, initramfs: options.initramfs, temporaryDirectory: tmpdir(), ttlSeconds: 300, kernelArguments: ["pyro.probe"] },
       "kvm",
       options.signal,
     );
     const port = vm.ports[0]!;
-    await bootDeadline(vm, (abort) => options.saysHello(port, abort), options.signal, probeLimits);
+    await bootDeadline(vm, (abort) => options.saysHello(port, abort), options.signal, options.setting === "kvm" ? patientLimits : probeLimits);
     return { guestRan: true };
   } catch (error) {
     return { guestRan: false, reason: toPyroError(error).message.split("\n")[0]!.slice(0, 500) };

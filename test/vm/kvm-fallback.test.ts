@@ -3,7 +3,7 @@
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { main } from "../built.js";
 import { copyCache } from "./cache.js";
@@ -18,24 +18,23 @@ beforeAll(() => {
   copyCache(directory, "debian:12-base");
   writeFileSync(join(directory, "forbidden"), "");
   chmodSync(join(directory, "forbidden"), 0);
+  mkdirSync(dirname(state()));
   const qemu = execFileSync("sh", ["-c", "command -v qemu-system-x86_64"], { encoding: "utf8" }).trim();
-  for (const each of ["bin", "share/qemu"]) mkdirSync(join(directory, each), { recursive: true });
-  writeFileSync(program(), standIn(qemu, underKvm()));
-  chmodSync(program(), 0o755);
+  writeFileSync(join(directory, "qemu"), standIn(qemu, state()));
+  chmodSync(join(directory, "qemu"), 0o755);
 });
 afterAll(async () => {
   expect(await eventually(5000, () => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
   rmSync(directory, { recursive: true });
 });
 
-const program = () => join(directory, "bin", "qemu");
-/** Among QEMU's own files, which are all that it sees beside the system's. */
-const underKvm = () => join(directory, "share", "qemu", "under-kvm");
+/** Beside the program there is a directory that it may see where it is confined. */
+const state = () => join(directory, "pc-bios", "under-kvm");
 
-/** Emulated it is QEMU; under KVM it does what the file says. It can't start another program to read that. */
+/** Emulated it is QEMU; under KVM it does what the file says. It starts no process, as confinement forbids that. */
 const standIn = (qemu: string, does: string) => `#!/bin/sh
 case " $* " in *" -accel kvm "*) ;; *) exec ${qemu} "$@";; esac
-read -r does <${does}
+read -r does < ${does}
 case "$does $*" in "probes "*pyro.probe*) does=works;; esac
 case $does in
   dies | probes) echo "error: kvm run failed Bad address" >&2; exit 134;;
@@ -58,12 +57,12 @@ const devices = {
 };
 
 function run(device: keyof typeof devices, does: Does, script: string, more: { flags?: readonly string[]; env?: Record<string, string> } & PyroOptions = {}): Promise<PyroResult> {
-  writeFileSync(underKvm(), `${does}\n`);
+  writeFileSync(state(), `${does}\n`);
   const { flags = [], env, ...options } = more;
   const words = ["run", "debian:12-base", "--mem-mib", "128", ...flags, "--", "sh", "-c", script];
   const child = spawn("bwrap", ["--bind", "/", "/", "--dev", "/dev", ...devices[device](), process.execPath, main, ...words], {
     stdio: "pipe",
-    env: { ...process.env, XDG_CACHE_HOME: directory, PYRO_QEMU: program(), PYRO_TEMPLATE_MAX_AGE_SECONDS: "0", ...env },
+    env: { ...process.env, XDG_CACHE_HOME: directory, PYRO_QEMU: join(directory, "qemu"), PYRO_TEMPLATE_MAX_AGE_SECONDS: "0", ...env },
   });
   return collect(child, options);
 }

@@ -5,7 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { leftovers, pyro } from "./pyro.js";
 
-export default async function setUp(): Promise<() => Promise<void>> {
+export default (): Promise<() => Promise<void>> => prepareHome(["debian:12", "debian:12-base", "debian:12-build"]);
+
+export async function prepareHome(environments: readonly string[]): Promise<() => Promise<void>> {
   const kept = process.env["PYRO_TEST_CACHE"];
   const home = kept ?? mkdtempSync(join(tmpdir(), "pyro-vm-tests-"));
   mkdirSync(home, { recursive: true });
@@ -14,7 +16,7 @@ export default async function setUp(): Promise<() => Promise<void>> {
   process.env["PYRO_CATALOG_FROM"] = "archive"; // what it is made from is decided here, not by the network
   const begin = Date.now();
   // Side by side, as they are made by programs of one thread.
-  await Promise.all(["debian:12", "debian:12-base", "debian:12-build"].map(async (environment) => {
+  await Promise.all(environments.map(async (environment) => {
     const result = await pyro(["env", "pull", environment], { timeoutMs: 900_000 });
     if (result.status !== 0) throw new Error(`env pull ${environment}: status ${result.status}\n${result.stderr}`);
   }));
