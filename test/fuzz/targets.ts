@@ -26,6 +26,9 @@ import { readModuleInfo } from "../../src/environments/modules.js";
 import { parseChallenges } from "../../src/environments/registry/challenge.js";
 import { readTar } from "../../src/environments/tar.js";
 import { parseQuestion } from "../../src/net/dns/message.js";
+import { readClientHello } from "../../src/net/inspect/client-hello.js";
+import { encodeRequestHead, parseRequestHead } from "../../src/net/inspect/request-head.js";
+import { Requests } from "../../src/net/inspect/requests.js";
 import { Ipv4Packet } from "../../src/net/wire/ipv4.js";
 import { readDatagram } from "../../src/net/wire/udp.js";
 import { ConsoleLog, harmless } from "../../src/vmm/console.js";
@@ -290,6 +293,46 @@ export const targets: readonly Target[] = [
     },
   },
   {
+    name: "http",
+    sources: ["net/inspect/request-head.ts", "net/inspect/requests.ts"],
+    seeds: ["GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", "POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: a.example\r\n\r\n", "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nabcde\r\n0\r\nTrailer: x\r\n\r\n", "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"].map((text) => Buffer.from(text)),
+    words: ["\r\n", "\n", "\r", " ", "\t", ":", "\0", "Host: b\r\n", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "HTTP/1.0", "ffffffff\r\n", "0\r\n\r\n", "@", "GET "],
+    run: (bytes, random) => {
+      const head = parseRequestHead(bytes);
+      if (typeof head !== "string") {
+        const again = parseRequestHead(encodeRequestHead(head));
+        check(typeof again !== "string" && JSON.stringify([again.hosts, again.body, again.target]) === JSON.stringify([head.hosts, head.body, head.target]), "a request that is another one when it is read again");
+      }
+      let refused = false;
+      let forwarded = 0;
+      const requests = new Requests({
+        head: () => ({ allowed: !(refused ||= random(8) === 0), changed: random(4) === 0 }),
+        forward: (_bytes, credit) => {
+          check(!refused, "something is forwarded after a refusal");
+          forwarded += credit;
+        },
+        malformed: () => void (refused = true),
+      });
+      for (let at = 0; at < bytes.length; ) {
+        const step = 1 + random(40);
+        requests.push(bytes.subarray(at, at + step));
+        if (random(4) === 0) requests.answered(Buffer.from(random(2) === 0 ? "HTTP/1.1 101 x" : "HTTP/1.1 200 x"));
+        at += step;
+      }
+      check(forwarded <= bytes.length, "more is forwarded than came");
+    },
+  },
+  {
+    name: "tls",
+    sources: ["net/inspect/client-hello.ts"],
+    seeds: [clientHello()],
+    words: [Buffer.of(22, 3, 1), Buffer.of(0, 0), "example", Buffer.of(0xff, 0xff)],
+    run: (bytes) => {
+      const read = readClientHello(bytes);
+      if (typeof read !== "string" && read.name !== undefined) check(read.name.length <= 255 && read.name === read.name.toLowerCase(), "a name that none can be");
+    },
+  },
+  {
     name: "packets",
     sources: ["net/wire/ipv4.ts", "net/wire/udp.ts", "net/wire/checksum.ts"],
     seeds: [Buffer.concat([ipv4, Buffer.alloc(7)]), ipv4],
@@ -337,6 +380,16 @@ function documentSeeds(): Buffer[] {
     { schemaVersion: 2, mediaType: `${oci}.manifest.v1+json`, config: { mediaType: `${oci}.config.v1+json`, digest, size: 7 }, layers: [{ mediaType: `${oci}.layer.v1.tar+gzip`, digest, size: 9 }] },
     { os: "linux", architecture: "amd64", rootfs: { type: "layers", diff_ids: [digest] }, config: { Env: ["A=1"], User: "1:2", WorkingDir: "/x", Entrypoint: ["/a"], Cmd: null } },
   ].map((each) => Buffer.from(JSON.stringify(each)));
+}
+
+/** TLS' first message with the name of a server (RFC 8446, 4.1.2). */
+function clientHello(): Buffer {
+  const name = Buffer.from("www.example.org");
+  const entry = Buffer.concat([Buffer.of(0, 0, name.length), name]);
+  const extension = Buffer.concat([Buffer.of(0, 0, 0, entry.length + 2, 0, entry.length), entry]);
+  const body = Buffer.concat([Buffer.of(3, 3), Buffer.alloc(32, 7), Buffer.of(0, 0, 2, 0x13, 1, 1, 0, 0, extension.length), extension]);
+  const message = Buffer.concat([Buffer.of(1, 0, 0, body.length), body]);
+  return Buffer.concat([Buffer.of(22, 3, 1, 0, message.length), message]);
 }
 
 /** A module's beginning: an ELF header of 64 bits with sections behind it. */
