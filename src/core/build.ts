@@ -1,7 +1,7 @@
 /** An environment made by commands: they run in a VM over another one, and what they changed is kept under a new name. */
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { readRegular } from "../base/regular-file.js";
-import { checkBuildName, holdLayer, type Environment } from "../environments/index.js";
+import { checkBuildBase, checkBuildName, holdLayer, type Environment } from "../environments/index.js";
 import { checkCommand, type Command } from "./command.js";
 import { copyIn } from "./copy/copy.js";
 import { execInVm, type AnsweringVm, type ExecOptions, type ExecRequest, type ExecResult, type Surroundings } from "./exec.js";
@@ -70,6 +70,7 @@ export async function buildEnvironment(request: BuildRequest, options: BuildOpti
   let layer: Awaited<ReturnType<typeof holdLayer>>;
   let result: ExecResult | undefined;
   try {
+    await checkBuildBase(vm.environmentDigest);
     for (const { source, destination } of request.copies ?? []) await copyIn(vm, source, destination, { makeParents: true, replace: true, ...(signal && { signal }) });
     if (command !== undefined) {
       result = await run(vm, request, command, script, timeoutSeconds, options);

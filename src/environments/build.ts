@@ -50,6 +50,12 @@ export async function checkBuildName(name: string): Promise<void> {
   if (isInCatalog(name) || (await readUserCatalog()).some((each) => each.name === name)) throw new PyroError("INVALID_ARGUMENT", `${name} is a name of the catalog.`, { hint: "Give what is built a name of its own." });
 }
 
+/** Whether what an environment is made of is kept, so that something can be built on it: said before hours of work. Throws ENVIRONMENT_INVALID. */
+export async function checkBuildBase(digest: string): Promise<void> {
+  const manifest = await readManifestOf(hexOf({ digest }));
+  if (manifest.image !== undefined) await baseImage(manifest, "");
+}
+
 /** Reads `content`, a tar stream of a guest's, to its end. Nothing of it is looked at before `install`. Throws ENVIRONMENT_INVALID beyond a limit, DISK_FULL, CANCELLED, and what `content` throws. */
 export async function holdLayer(target: BuildTarget, content: AsyncIterable<Uint8Array>, options: LayerOptions): Promise<HeldLayer> {
   const { signal, onProgress, maxBytes } = options;
@@ -83,6 +89,11 @@ async function installLayer(target: BuildTarget, layer: ComposedLayer, directory
   const manifest = await readManifestOf(hexOf({ digest: baseDigest }));
   const reporter = startReporter(name, onProgress);
   const kept: string[] = [];
+  // One at a time: what two have in common must not go with the one that fails.
+  const lock = await takeLock(places.buildLock(), { ...(signal && { signal }), onWait: () => reporter.phase("waiting", "another process is putting what it built in place") }).catch((error: unknown) => {
+    reporter.end();
+    throw error;
+  });
   try {
     if (manifest.image === undefined) reporter.phase("layers", `making ${baseName} a layer`);
     const base = await baseImage(manifest, directory, { signal, onBytes: (done, total) => reporter.bytes(done, total) });
@@ -100,6 +111,7 @@ async function installLayer(target: BuildTarget, layer: ComposedLayer, directory
     throw error;
   } finally {
     reporter.end();
+    await lock.release();
   }
 }
 

@@ -35,7 +35,10 @@ export async function exportEnvironment(given: string, directory: string, option
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: `pyro env pull ${name}` });
-    const manifest = await readManifestOf(digest);
+    const manifest = await readManifestOf(digest).catch((error: unknown) => {
+      const { code, message } = toPyroError(error);
+      throw new PyroError(code, message, { hint: `pyro env pull ${name} --force`, cause: error });
+    });
     if (await stat(target).then(() => true, () => false)) throw new PyroError("EXISTS", `${target} is already there.`);
     const blobs = join(making, "blobs/sha256");
     await mkdir(making).catch((error: unknown) => {

@@ -20,5 +20,6 @@ export const pruneEnvironments: typeof import("./prune.js").pruneEnvironments = 
 export const removeEnvironment: typeof import("./prune.js").removeEnvironment = async (...args) => (await import("./prune.js")).removeEnvironment(...args);
 export const exportEnvironment: typeof import("./export.js").exportEnvironment = async (...args) => (await import("./export.js")).exportEnvironment(...args);
 export const checkBuildName: typeof import("./build.js").checkBuildName = async (...args) => (await import("./build.js")).checkBuildName(...args);
+export const checkBuildBase: typeof import("./build.js").checkBuildBase = async (...args) => (await import("./build.js")).checkBuildBase(...args);
 export const holdLayer: typeof import("./build.js").holdLayer = async (...args) => (await import("./build.js")).holdLayer(...args);
 export const describeBuilder: typeof import("./sources/debian.js").describeBuilder = async () => (await import("./sources/debian.js")).describeBuilder();

@@ -18,6 +18,8 @@ export const places = {
   storeLock: () => join(places.locks(), "store"),
   /** Held while an environment's files are put in place; two names may stand for the same environment. */
   installLock: () => join(places.locks(), "install"),
+  /** Held while what was built is put in place. */
+  buildLock: () => join(places.locks(), "build"),
   kernels: () => join(cacheDirectory(), "kernels"),
   kernel: (id: string) => join(places.kernels(), id),
   kernelLock: () => join(places.kernels(), "lock"),

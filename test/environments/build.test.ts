@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { findProgram, runChild } from "../../src/base/child.js";
+import { takeLock } from "../../src/base/lock.js";
+import { places } from "../../src/environments/places.js";
 import { writeErofs } from "../../src/environments/erofs.js";
 import { readErofs as entriesOf } from "../../src/environments/erofs-read.js";
-import { checkBuildName, exportEnvironment, holdLayer, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment } from "../../src/environments/index.js";
+import { checkBuildBase, checkBuildName, exportEnvironment, holdLayer, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment } from "../../src/environments/index.js";
 import { readTar } from "../../src/environments/tar.js";
 import { writeTar } from "../../src/environments/tar-write.js";
 import { readErofs } from "./erofs-reader.js";
@@ -232,11 +234,31 @@ test("a build that changes nothing is what was built, and not its base", async (
   await pullEnvironment("mine", { force: true }); // of what is kept
 });
 
+test("two that build the same at once, one of which is broken off: the other has all that it is made of", async () => {
+  await pullEnvironment(base());
+  const baseDigest = (await openEnvironment(base()))!.digest;
+  const stop = new AbortController();
+  const hold = (name: string, onProgress: (message: string) => void, signal?: AbortSignal) => holdLayer({ name, baseName: base(), baseDigest, createdBy: name }, stream(layer), { maxBytes: 1 << 20, ...(signal && { signal }), onProgress: ({ message }) => onProgress(message) });
+  const named = await takeLock(places.nameLock("first")); // so that it stops with its layer in place
+  const second = await hold("second", (message) => message.startsWith("another process") && stop.abort());
+  let installed: Promise<unknown> | undefined;
+  const first = await hold("first", (message) => {
+    if (message === "another process is pulling first") installed ??= second.install().finally(() => stop.abort());
+  }, stop.signal);
+  await expect(first.install()).rejects.toMatchObject({ code: "CANCELLED" });
+  await installed;
+  await named.release();
+  await Promise.all([first.release(), second.release()]);
+  await exportEnvironment("second", join(temporary.path(), "second"));
+});
+
 test("a base whose layers are gone is said to be so", async () => {
   await pullEnvironment(base());
   const { layers } = (await inspectEnvironment(base())).image!;
   await rm(place("blobs/sha256", layers[0]!.digest.slice(7)));
-  await expect(build("mine", base(), stream(layer))).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", hint: `pyro env pull ${base()} --force` });
+  const gone = { code: "ENVIRONMENT_INVALID", hint: `pyro env pull ${base()} --force` };
+  await expect(build("mine", base(), stream(layer))).rejects.toMatchObject(gone);
+  await expect(checkBuildBase((await openEnvironment(base()))!.digest)).rejects.toMatchObject(gone); // which is asked before the command is run
 });
 
 test("a disk becomes an archive, and that the same disk again", async () => {

@@ -55,6 +55,14 @@ test("an archive with a name that comes twice: the last one is it", async () => 
   await expect(pullEnvironment("twice", { force: true })).rejects.toMatchObject({ code: "NOT_FOUND", message: "The environment twice came from an archive on standard input, which is wanted again to make it anew." });
 });
 
+test("a directory for commands that is written in a roundabout way", async () => {
+  const layout = new Layout(join(temporary.path(), "roundabout"));
+  await layout.image([layer], { tag: "one", config: { WorkingDir: "/srv/../../app//./work/" } });
+  await pullEnvironment("mine", { source: await layout.finish() });
+  const { directory: place } = await inspectEnvironment("mine");
+  expect([...readErofs(join(place!, "root.erofs")).keys()].sort()).toEqual(["", "app", "app/work", "etc", "etc/hostname"]);
+});
+
 test("a path that is short from here and long from the root", async () => {
   const deep = join(temporary.path(), "d".repeat(200), "e".repeat(200));
   await mkdir(deep, { recursive: true });

@@ -1,7 +1,7 @@
 /** A root disk out of an image, wherever that is. */
 import { createReadStream } from "node:fs";
 import { stat, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { cacheDirectory, hostArchitecture } from "../../base/paths.js";
 import { openRegular } from "../../base/regular-file.js";
@@ -73,7 +73,7 @@ async function mergeImage(image: ResolvedImage, imagePath: string, { reporter, s
     const clampMtime = settings.sourceDateEpoch();
     const { sizeBytes, digest } = await mergeLayers(layers, imagePath, {
       // As docker makes it where it is missing.
-      ...(workingDir?.startsWith("/") && { directories: [workingDir] }),
+      ...(workingDir?.startsWith("/") && { directories: [posix.normalize(workingDir)] }),
       ...(clampMtime !== undefined && { clampMtime }),
       ...(signal && { signal }),
     });
