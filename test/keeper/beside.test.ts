@@ -99,8 +99,7 @@ describe.each(Object.entries(builds))("%s build", (_, keeper) => {
     const serve = ["/usr/bin/env", "python3", "-c", "import os, socket\nos.write(2, b'said\\n')\nserver = socket.socket(fileno=5)\nclient, _ = server.accept()\nclient.sendall(b'hello\\n')\nos.read(3, 1)"];
     const child = keep(bash("read -u 3 x"), serve, ["--place", place, "--listen-beside", "5=net", "--log-beside", "2=net.log"]);
     const path = join(place, "net");
-    while (!existsSync(path)) await new Promise((resolve) => setTimeout(resolve, 10));
-    const socket = connect({ path });
+    const socket = await connected(path);
     expect(await lines(socket, 1)).toEqual(["hello"]);
     socket.destroy();
     stream(child, 3).write("go\n");
@@ -120,6 +119,17 @@ describe.each(Object.entries(builds))("%s build", (_, keeper) => {
     }
   });
 });
+
+/** To a socket that is about to be there: it has its name a moment before it listens. */
+async function connected(path: string): Promise<Duplex> {
+  for (;;) {
+    const socket = connect({ path });
+    const failed = await once(socket, "connect").then(() => undefined, (error: NodeJS.ErrnoException) => error);
+    if (failed === undefined) return socket;
+    if (failed.code !== "ENOENT" && failed.code !== "ECONNREFUSED") throw failed;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
 
 /** The next lines, without what comes behind them. */
 function lines(stream: Duplex, count: number): Promise<string[]> {
