@@ -164,7 +164,7 @@ async function makeFromDebian(entry: CatalogEntry, force: boolean, reporter: Rep
     if (kept === undefined) {
       // Said before anything is fetched.
       await checkBuilder();
-      await checkSpace(entry);
+      await checkSpace(entry.name, entry.workMib);
     }
     const archive = onceOpened(entry.suite, temporary, reporter, signal);
     const kernel = await chooseKernel(kept?.kernel, archive, reporter, signal);
@@ -274,7 +274,7 @@ function onceOpened(suite: string, temporary: TemporaryDirectory, reporter: Repo
   return () => {
     if (archive === undefined) {
       reporter.phase("kernel", "fetching package lists");
-      archive = makePrivate(join(temporary.path, "apt")).then((directory) => openArchive(suite, directory, signal));
+      archive = checkSpace("a kernel", kernelWorkMib).then(() => makePrivate(join(temporary.path, "apt"))).then((directory) => openArchive(suite, directory, signal));
     }
     return archive;
   };
@@ -284,11 +284,14 @@ export async function packInitramfs(kernel: Kernel, guestProgram: Uint8Array): P
   return buildInitramfs(guestProgram, await Promise.all(kernel.modules.map(async ({ name, path }) => ({ name, content: await readFile(path) }))));
 }
 
-async function checkSpace(entry: CatalogEntry): Promise<void> {
+/** Package lists, the kernel's package and what is taken out of it; apt without the room for that tries for ten minutes. */
+const kernelWorkMib = 200;
+
+async function checkSpace(what: string, workMib: number): Promise<void> {
   const { bavail, bsize } = await statfs(cacheDirectory());
   const freeMib = Math.floor((bavail * bsize) / 1048576);
-  if (freeMib < entry.workMib) {
-    throw new PyroError("DISK_FULL", `Making ${entry.name} takes about ${entry.workMib} MiB in ${cacheDirectory()}, and ${freeMib} MiB are free there.`, {
+  if (freeMib < workMib) {
+    throw new PyroError("DISK_FULL", `Making ${what} takes about ${workMib} MiB in ${cacheDirectory()}, and ${freeMib} MiB are free there.`, {
       hint: "Free some space (`pyro env prune` removes what is no longer used), or set XDG_CACHE_HOME to a directory on a larger disk.",
     });
   }

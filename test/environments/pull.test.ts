@@ -7,6 +7,8 @@ import { findProgram, runChild } from "../../src/base/child.js";
 import { toPyroError } from "../../src/base/error.js";
 import { takeLock, tryLock } from "../../src/base/lock.js";
 import { makeFakeHost, makeModule, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
+import { Layout } from "./image-maker.js";
+import { archive } from "./tar-maker.js";
 
 // The guest program is built apart from this; here any bytes will do, and they change.
 const guest = vi.hoisted(() => ({ path: "" }));
@@ -106,6 +108,20 @@ test("without the space for it: said before anything is fetched", async () => {
     expect((await pullEnvironment(name)).installed).toBe(true);
     disk.freeMib = 0;
     expect((await pullEnvironment(name)).installed).toBe(true); // what is there needs none
+  } finally {
+    disk.freeMib = undefined;
+  }
+});
+
+test("without the space for an image's kernel: said before apt is asked", async () => {
+  const layout = new Layout(join(temporary.path(), "layout"));
+  await layout.image([archive({ name: "etc/", type: "5" })], { tag: "one" });
+  const source = await layout.finish();
+  const calls = (await host.calls()).length;
+  disk.freeMib = 199;
+  try {
+    await expect(pullEnvironment("mine", { source })).rejects.toMatchObject({ code: "DISK_FULL", message: `Making a kernel takes about 200 MiB in ${file()}, and 199 MiB are free there.` });
+    expect(await host.calls()).toHaveLength(calls);
   } finally {
     disk.freeMib = undefined;
   }
