@@ -13,7 +13,7 @@ import { withoutPassword } from "../apt-error.js";
 import type { Archive } from "../apt.js";
 import { BrokenOff } from "../images/blobs.js";
 import { runKept } from "../kept.js";
-import { drop, Http, networkError, readBody, type Answer } from "../registry/http.js";
+import { contentOf, drop, Http, readBody, type Answer } from "../registry/http.js";
 import { readPackages, type PackageFacts } from "./packages.js";
 import { parseRelease } from "./release.js";
 import { signedText } from "./signature.js";
@@ -94,7 +94,7 @@ async function fetchFile(http: Http, from: URL, { sizeBytes, sha256 }: { sizeByt
     let bytes = 0;
     const file = await open(to, "w", 0o600);
     try {
-      for await (const chunk of content(answer, signal)) {
+      for await (const chunk of contentOf(answer, signal)) {
         bytes += chunk.length;
         if (bytes > sizeBytes) throw new PyroError("REGISTRY", `${shown} has more than the ${sizeBytes} bytes that Debian's archive says it has.`);
         hash.update(chunk);
@@ -129,16 +129,6 @@ function decoded(text: string): string {
     return decodeURIComponent(text);
   } catch {
     return text;
-  }
-}
-
-async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body as AsyncIterable<Buffer>;
-  } catch (error) {
-    throw networkError(error, url, signal);
-  } finally {
-    await drop(body);
   }
 }
 

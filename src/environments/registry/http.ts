@@ -130,6 +130,17 @@ export function isLoopback(hostname: string): boolean {
   return address === "localhost" || address.endsWith(".localhost") || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
 }
 
+/** The body as it comes; a connection that breaks is REGISTRY's error, and what is not read is dropped. */
+export async function* contentOf({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  try {
+    yield* body as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw networkError(error, url, signal);
+  } finally {
+    await drop(body);
+  }
+}
+
 /** Reads a short body. Throws REGISTRY beyond `maxBytes`, and BrokenOff. */
 export async function readBody({ body, url }: Answer, maxBytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
   const parts: Buffer[] = [];

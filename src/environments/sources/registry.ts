@@ -7,7 +7,7 @@ import type { ImageSource } from "../images/image.js";
 import { printReference, type RegistryReference } from "../images/reference.js";
 import type { Reporter } from "../progress.js";
 import { RegistryClient } from "../registry/client.js";
-import { drop, Http, impatience, networkError, patience, readBody, type Answer } from "../registry/http.js";
+import { contentOf, drop, Http, impatience, patience, readBody, type Answer } from "../registry/http.js";
 
 export async function openRegistry(reference: RegistryReference, { reporter, impatient }: { reporter: Reporter; impatient: boolean }): Promise<ImageSource> {
   const http = await Http.open(impatient ? impatience : patience);
@@ -37,13 +37,13 @@ function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): Op
     const resumed = offset > 0 && offset < sizeBytes;
     const answer = await client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...(resumed && { range: `bytes=${offset}-` }) }, signal);
     await checkLength(answer, digest, answer.status === 200 ? sizeBytes : sizeBytes - offset);
-    if (answer.status === 200) return { offset: 0, content: content(answer, signal) };
+    if (answer.status === 200) return { offset: 0, content: contentOf(answer, signal) };
     const from = /^bytes ([0-9]{1,15})-/.exec(answer.header("content-range") ?? "")?.[1];
     if (from === undefined || Number(from) !== offset) {
       await drop(answer.body);
       throw new PyroError("REGISTRY", `${answer.url.host} sent another part of ${digest} than was asked for.`);
     }
-    return { offset, content: content(answer, signal) };
+    return { offset, content: contentOf(answer, signal) };
   };
 }
 
@@ -53,14 +53,4 @@ async function checkLength(answer: Answer, digest: string, bytes: number): Promi
   if (said <= bytes) return;
   await drop(answer.body);
   throw new PyroError("REGISTRY", `${answer.url.host} has ${said} bytes for ${digest}, more than the ${bytes} bytes that its image says it has.`);
-}
-
-async function* content({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
-  try {
-    yield* body as AsyncIterable<Buffer>;
-  } catch (error) {
-    throw networkError(error, url, signal);
-  } finally {
-    await drop(body);
-  }
 }
