@@ -20,7 +20,7 @@ export interface CreateServerOptions {
 }
 
 const instructions =
-  "pyro runs commands in virtual machines of their own, isolated from the host. Run whatever nobody has checked here instead of on the user's machine: unknown code, installation scripts, builds, tests, experiments that may break something. vm_run is enough for one command; vm_open, vm_call and vm_delete are for several commands on the same files. A guest starts empty: bring files with `files`, get results with `return_paths`. Guests have no network. A command's exit status other than 0 is a result; an error result has a code, what happened, and the next step.";
+  "pyro runs commands in virtual machines of their own, isolated from the host. Run whatever nobody has checked here instead of on the user's machine: unknown code, installation scripts, builds, tests, experiments that may break something. vm_run is enough for one command; vm_open, vm_call and vm_delete are for several commands on the same files. A guest starts empty: bring files with `files`, get results with `return_paths`. Guests have no network unless you ask for one, best with `allow_hosts`. A command's exit status other than 0 is a result; an error result has a code, what happened, and the next step.";
 
 const { version } = JSON.parse(readFileSync(join(packageRoot, "package.json"), "utf8")) as { version: string };
 
