@@ -30,14 +30,15 @@ test("who it is, the time, randomness, a ping", async () => {
 test("its card: made up, taken down, and all as it was", async () => {
   const identity = { vmId: "vm-test", hostname: "vm-test", machineId: "0123456789abcdef0123456789abcdef" };
   const network = { address: "100.96.0.2", prefix: 24, gateway: "100.96.0.1", nameServer: "100.96.0.9", mtu: 4000 };
-  const look = () => text(channel, { argv: sh("cat /etc/resolv.conf; cat /sys/class/net/eth0/mtu /sys/class/net/eth0/operstate; grep -c ^eth0 /proc/net/route; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6") });
-  expect(await look()).toMatch(/\n?1500\ndown\n0\n1$/);
+  // Of the flags 1 is IFF_UP; `operstate` follows some time later.
+  const look = () => text(channel, { argv: sh("cat /etc/resolv.conf; cat /sys/class/net/eth0/mtu /sys/class/net/eth0/flags; grep -c ^eth0 /proc/net/route; cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6") });
+  expect(await look()).toMatch(/\n?1500\n0x1002\n0\n1$/);
   const before = await text(channel, { argv: sh("cat /etc/resolv.conf; stat -c %i /etc/resolv.conf") });
   for (let round = 0; round < 2; round++) {
     await channel.identify({ ...identity, network });
-    expect(await look()).toMatch(/^nameserver 100\.96\.0\.9\n4000\n(up|unknown)\n2\n1$/);
+    expect(await look()).toMatch(/^nameserver 100\.96\.0\.9\n4000\n0x1003\n2\n1$/);
     await channel.identify(identity);
-    expect(await look()).toMatch(/\n?4000\ndown\n0\n1$/);
+    expect(await look()).toMatch(/\n?4000\n0x1002\n0\n1$/);
     expect(await text(channel, { argv: sh("cat /etc/resolv.conf; stat -c %i /etc/resolv.conf") })).toBe(before);
   }
 });
