@@ -25,6 +25,8 @@ beforeAll(async () => {
 
 afterAll(async () => {
   rmSync(directory, { recursive: true });
+  const { environments } = JSON.parse((await pyro(["env", "list", "--json"])).stdout) as { environments: { name: string }[] };
+  for (const { name } of environments) if (!name.startsWith("debian:12")) await pyro(["env", "remove", name]);
   await pyro(["env", "prune"]);
 });
 

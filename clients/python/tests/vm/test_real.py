@@ -85,7 +85,8 @@ class Real(unittest.TestCase):
         self.assertEqual(pyro.reap_expired(), {"reaped": []})
 
     def test_environments(self):
-        self.assertEqual([each["name"] for each in self.pyro.list_environments() if each["installed"]], ["debian:12", "debian:12-base", "debian:12-build"])
+        installed = {each["name"] for each in self.pyro.list_environments() if each["installed"]}
+        self.assertLessEqual({"debian:12", "debian:12-base", "debian:12-build"}, installed)
         self.assertTrue(self.pyro.inspect_environment(ENVIRONMENT)["packages"])
         news = []
         self.assertEqual(self.pyro.pull_environment(ENVIRONMENT, progress=news.append)["name"], ENVIRONMENT)
