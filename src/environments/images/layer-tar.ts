@@ -25,6 +25,8 @@ export interface StoredLayer {
 }
 
 const chunkBytes = 1 << 19;
+/** The decoder works in a thread of its own, and may be that far ahead of whoever reads it. */
+const ahead = { chunkSize: chunkBytes, readableHighWaterMark: 8 * chunkBytes };
 
 /** Throws ENVIRONMENT_INVALID for data that is damaged, over a limit, or not what `diffId` says. */
 export async function* openLayer(layer: StoredLayer, limits: { maxLayerTarBytes: number; maxExpansionRatio: number; freeBytes: number } = layerLimits): AsyncGenerator<Uint8Array> {
@@ -48,8 +50,8 @@ async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Uint
   const first = await iterator.next();
   const whole = joined(first.done ? undefined : first.value, iterator);
   const head = first.done ? Buffer.alloc(0) : first.value;
-  if (head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b) yield* through(whole, zlib.createGunzip({ chunkSize: chunkBytes }));
-  else if (isZstd(head)) yield* hasZstd(zlib) ? through(whole, zlib.createZstdDecompress({ chunkSize: chunkBytes, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
+  if (head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b) yield* through(whole, zlib.createGunzip(ahead));
+  else if (isZstd(head)) yield* hasZstd(zlib) ? through(whole, zlib.createZstdDecompress({ ...ahead, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
   else yield* whole;
 }
 
