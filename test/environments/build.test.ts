@@ -12,7 +12,7 @@ import { checkBuildBase, checkBuildName, exportEnvironment, holdLayer, inspectEn
 import { readTar } from "../../src/environments/tar.js";
 import { writeTar } from "../../src/environments/tar-write.js";
 import { readErofs } from "./erofs-reader.js";
-import { makeFakeHost, makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
+import { makeFakeHost, makeKernel, seeded, useTemporary } from "./fixtures.js";
 import { Layout } from "./image-maker.js";
 import { archive, stream } from "./tar-maker.js";
 
@@ -39,11 +39,7 @@ beforeAll(async () => {
   host = await makeFakeHost(join(temporary.path(), "host"));
   await mkdir(join(host.root, "root"));
   process.env["PATH"] = `${host.bin}:${before["PATH"]}`;
-  const kernel = join(temporary.path(), "kernel");
-  await mkdir(join(kernel, "modules"), { recursive: true });
-  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
-  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
-  process.env["PYRO_KERNEL_DIR"] = kernel;
+  process.env["PYRO_KERNEL_DIR"] = await makeKernel(temporary.path());
 });
 
 beforeEach(() => {

@@ -8,7 +8,7 @@ import { catalog } from "../../src/environments/catalog.js";
 import { exportEnvironment, inspectEnvironment, openEnvironment, pullEnvironment } from "../../src/environments/index.js";
 import { impatience } from "../../src/environments/registry/http.js";
 import { readErofs } from "./erofs-reader.js";
-import { makeFakeHost, makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
+import { makeFakeHost, makeKernel, useTemporary } from "./fixtures.js";
 import { Layout } from "./image-maker.js";
 import { push, startFront, startRegistry, type Front, type RealRegistry } from "./registry-server.js";
 import { archive, type Member } from "./tar-maker.js";
@@ -27,6 +27,7 @@ let hub: Front;
 let host: Awaited<ReturnType<typeof makeFakeHost>>;
 let silent: Server;
 let count = 0;
+let kernel: string;
 
 /** Programs of the images that stand in for the official ones; those of the real ones are in their Dockerfiles. */
 const images: Record<string, string[]> = {
@@ -48,10 +49,7 @@ beforeAll(async () => {
   for (const name of Object.keys(images)) await push(layout.path, name.replace(":", "_"), `${registry.host}/library/${name}`);
   await mkdir(join(temporary.path(), "host"));
   host = await makeFakeHost(join(temporary.path(), "host"));
-  const kernel = join(temporary.path(), "kernel");
-  await mkdir(join(kernel, "modules"), { recursive: true });
-  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
-  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+  kernel = await makeKernel(temporary.path());
   silent = createServer(() => {}); // takes connections and never says a word
   await new Promise<void>((resolve) => void silent.listen(0, "127.0.0.1", resolve));
 });
@@ -65,7 +63,7 @@ afterAll(async () => {
 
 beforeEach(async ({ skip }) => {
   skip(missing !== undefined, `${missing} is not installed`);
-  process.env = { ...before, PATH: `${host.bin}:${before["PATH"]}`, XDG_CACHE_HOME: join(temporary.path(), `cache${++count}`), PYRO_KERNEL_DIR: join(temporary.path(), "kernel"), PYRO_CATALOG_FROM: "auto", PYRO_DOCKER_HUB_MIRROR: hub.host, DOCKER_CONFIG: join(temporary.path(), "docker") };
+  process.env = { ...before, PATH: `${host.bin}:${before["PATH"]}`, XDG_CACHE_HOME: join(temporary.path(), `cache${++count}`), PYRO_KERNEL_DIR: kernel, PYRO_CATALOG_FROM: "auto", PYRO_DOCKER_HUB_MIRROR: hub.host, DOCKER_CONFIG: join(temporary.path(), "docker") };
   for (const name of ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"]) delete process.env[name];
   hub.asked.length = hub.headers.length = 0;
   hub.fault = undefined;

@@ -35,6 +35,15 @@ export function moduleFor(depends: string, release = "6.1.0-1-test"): Buffer {
   return makeModule(["license=GPL", `depends=${depends}`, "name=x", `vermagic=${release} SMP preempt mod_unload`]);
 }
 
+/** What `PYRO_KERNEL_DIR` names: a kernel and the modules that a guest needs, in a directory of their own below `parent`. */
+export async function makeKernel(parent: string): Promise<string> {
+  const kernel = join(parent, "kernel");
+  await mkdir(join(kernel, "modules"), { recursive: true });
+  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
+  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+  return kernel;
+}
+
 /** An ELF program header and 8 KiB of something. */
 export function makeVmlinux(seed = 7): Buffer {
   const elf = Buffer.alloc(8192, seed);

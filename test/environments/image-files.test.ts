@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { exportEnvironment, inspectEnvironment, listEnvironments, pullEnvironment, removeEnvironment } from "../../src/environments/index.js";
 import { parseImageName } from "../../src/environments/images/reference.js";
 import { readErofs } from "./erofs-reader.js";
-import { makeVmlinux, moduleFor, useTemporary } from "./fixtures.js";
+import { makeKernel, useTemporary } from "./fixtures.js";
 import { Layout, sha256 } from "./image-maker.js";
 import { archive, stream } from "./tar-maker.js";
 
@@ -25,11 +25,7 @@ const config = JSON.stringify({ os: "linux", architecture: "amd64", config: {}, 
 beforeAll(async () => {
   guest.path = join(temporary.path(), "guest");
   await writeFile(guest.path, "the guest program");
-  const kernel = join(temporary.path(), "kernel");
-  await mkdir(join(kernel, "modules"), { recursive: true });
-  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
-  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
-  process.env["PYRO_KERNEL_DIR"] = kernel;
+  process.env["PYRO_KERNEL_DIR"] = await makeKernel(temporary.path());
 });
 
 beforeEach(() => {

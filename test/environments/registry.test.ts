@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { findProgram, runChild } from "../../src/base/child.js";
 import { exportEnvironment, holdEnvironment, inspectEnvironment, listEnvironments, openEnvironment, pruneEnvironments, pullEnvironment, removeEnvironment, type PullProgress } from "../../src/environments/index.js";
 import { readErofs } from "./erofs-reader.js";
-import { makeVmlinux, moduleFor, seeded, useTemporary } from "./fixtures.js";
+import { makeKernel, seeded, useTemporary } from "./fixtures.js";
 import { Layout, mediaTypes, sha256 } from "./image-maker.js";
 import { makeCertificate, push, startFront, startProxy, startRegistry, type Front, type RealRegistry } from "./registry-server.js";
 import { patience } from "../../src/environments/registry/http.js";
@@ -31,6 +31,7 @@ let registry: RealRegistry;
 let front: Front;
 let layout: Layout;
 let count = 0;
+let kernel: string;
 let missing: string | undefined;
 
 /** Bytes that no compression makes fewer of, so that what is on the wire is as long as it is here. */
@@ -54,10 +55,7 @@ beforeAll(async () => {
   layout.name(await layout.blob(JSON.stringify({ schemaVersion: 2, mediaType: mediaTypes.index, manifests: [theirs, ours] }), mediaTypes.index), "many");
   await layout.finish();
   for (const tag of ["two", "one", "many"]) await push(layout.path, tag, `${registry.host}/team/image:${tag}`);
-  const kernel = join(temporary.path(), "kernel");
-  await mkdir(join(kernel, "modules"), { recursive: true });
-  await writeFile(join(kernel, "vmlinux"), makeVmlinux());
-  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+  kernel = await makeKernel(temporary.path());
 });
 
 afterAll(async () => {
@@ -68,7 +66,7 @@ afterAll(async () => {
 
 beforeEach(async ({ skip }) => {
   skip(missing !== undefined, `${missing} is not installed`);
-  process.env = { ...before, XDG_CACHE_HOME: join(temporary.path(), `cache${++count}`), PYRO_KERNEL_DIR: join(temporary.path(), "kernel"), DOCKER_CONFIG: join(temporary.path(), "docker") };
+  process.env = { ...before, XDG_CACHE_HOME: join(temporary.path(), `cache${++count}`), PYRO_KERNEL_DIR: kernel, DOCKER_CONFIG: join(temporary.path(), "docker") };
   for (const name of ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"]) delete process.env[name];
   guest.path = join(temporary.path(), "guest");
   await writeFile(guest.path, "the guest program");
