@@ -1,6 +1,7 @@
 // Everything at once: four processes use shared VMs through the SDK, while processes are killed and stopped, clocks jump and the disk is full for a while. Afterwards
 // every record is true, nothing runs that should not, and no file is lost that a stopped VM was to keep. PYRO_STORM_SEED repeats the choices (not their timing).
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -108,6 +109,15 @@ class Lane {
 
   kill(): boolean {
     return this.#worker?.kill("SIGKILL") ?? false;
+  }
+
+  /** Resolves when it is gone; the next `run` starts another one. */
+  async end(): Promise<void> {
+    const lines = this.#lines;
+    if (lines === undefined) return;
+    const closed = once(lines, "close");
+    this.kill();
+    await closed;
   }
 
   async step(next: (below: number) => number): Promise<void> {
@@ -273,7 +283,7 @@ test(`a storm (PYRO_STORM_SEED=${seed})`, { timeout: stormMs + 240_000 }, async 
   if (!(await eventually(10_000, () => kept().join() === started.join()))) {
     // What is no VM of the record yet, or any more, is its maker's and has to go with it.
     console.log(`[storm] keepers beyond what is listed: ${kept().filter((id) => !started.includes(id)).map((id) => `${id} (${listed.find((each) => each.vmId === id)?.state})`).join()}`);
-    for (const each of lanes) each.kill();
+    await Promise.all(lanes.map((each) => each.end()));
     await eventually(10_000, () => kept().join() === started.join());
   }
   expect({ kept: kept(), states: listed.filter((each) => kept().includes(each.vmId)).map((each) => each.state) }).toEqual({ kept: started, states: started.map(() => "started") });
