@@ -475,7 +475,13 @@ static void answer(struct confine *confine, const struct seccomp_notif *question
     else given->error = -EACCES;
 }
 
-void confine_answer(struct confine *confine) {
+void confine_answer(struct confine *confine, short events) {
+    /* Where nobody is left to ask, kernels before 6.11 would wait for a question for ever. */
+    if ((events & POLLIN) == 0) {
+        close(confine->listener);
+        confine->listener = -1;
+        return;
+    }
     /* The kernel's structures may be longer than those that we know. */
     union {
         struct seccomp_notif question;
@@ -488,12 +494,7 @@ void confine_answer(struct confine *confine) {
     if (ioctl(confine->listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) == 0) {
         answer(confine, &asked.question, &given.answer);
         ioctl(confine->listener, SECCOMP_IOCTL_NOTIF_SEND, &given);
-        return;
-    }
-    struct pollfd wait = {.fd = confine->listener, .events = POLLIN};
-    if (poll(&wait, 1, 0) >= 0 && (wait.revents & (POLLHUP | POLLERR | POLLNVAL)) == 0) return; /* whoever asked is gone, others may ask */
-    close(confine->listener);
-    confine->listener = -1;
+    } /* else whoever asked is gone; others may ask, and that nobody can any more is an event of its own */
 }
 
 void confine_say(const struct confine_report *report) {

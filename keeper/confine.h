@@ -60,8 +60,8 @@ void confine_started(struct confine *confine, struct confine_report *report);
 /* The descriptors to be kept open, at most 2. */
 int confine_descriptors(const struct confine *confine, unsigned *fds);
 
-/* Answers one question of the program's; the listener is closed when it can't ask any more. */
-void confine_answer(struct confine *confine);
+/* Answers one question of the program's, with what poll said of the listener; that is closed when it can't ask any more. */
+void confine_answer(struct confine *confine, short events);
 
 /* One line for each piece: its name, and `yes` or `no: WHY`. */
 void confine_say(const struct confine_report *report);

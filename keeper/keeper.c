@@ -519,7 +519,7 @@ static int keep_main(int argc, char **argv) {
             if (got > 0 && keep.place.directory >= 0 && memchr(told, 'r', (size_t)got) != NULL) wait[3].fd = -1;
             else if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) why = "maker";
         }
-        if (wait[4].revents != 0) confine_answer(&keep.confine);
+        if (wait[4].revents != 0) confine_answer(&keep.confine, wait[4].revents);
         if (wait[1].revents != 0) {
             wait[1].fd = -1;
             expired = expired || !ending;
