@@ -61,7 +61,8 @@ test("ten at once on a cold cache make one template; the others wait for it and 
   const results = await Promise.all(Array.from({ length: 10 }, () => pyro(["run", environment, "--", "hostname"], { env, timeoutMs: 280_000 })));
   expect(results.map((each) => each.status)).toEqual(Array.from({ length: 10 }, () => 0));
   expect(results.filter((each) => each.stderr.includes("phase=template"))).toHaveLength(1);
-  expect(results.filter((each) => each.stderr.includes("phase=waiting"))).toHaveLength(9);
+  // Whoever makes it may have waited as well, for the empty scratch disk that another one had just begun.
+  expect(results.filter((each) => !each.stderr.includes("phase=template") && each.stderr.includes("phase=waiting"))).toHaveLength(9);
   expect(new Set(results.map((each) => each.stdout)).size).toBe(10);
   expect(keys()).toHaveLength(1);
   expect(readdirSync(join(templates, keys()[0]!)).sort()).toEqual(["device-state", "lock", "manifest.json", "memory", "scratch"]);
