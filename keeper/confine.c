@@ -540,6 +540,10 @@ void confine_answer(struct confine *confine, short events) {
         confine->listener = -1;
         return;
     }
+    /*
+     * Whoever asked may be killed by now. That does not make us wait: the kernel counts each question (kernel/seccomp.c: `request`), what is received
+     * counts down, and where its asker is gone ENOENT is told at once.
+     */
     /* The kernel's structures may be longer than those that we know. */
     union {
         struct seccomp_notif question;
