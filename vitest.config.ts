@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 // Four projects: `unit` and `contract` never start a VM, `vm` starts real guests under whatever accelerator works here, `kvm` under KVM.
@@ -7,6 +8,7 @@ const env = { PYRO_CATALOG_FROM: "archive" };
 
 export default defineConfig({
   test: {
+    maxWorkers: Math.max(3, availableParallelism() - 1), // most of what they do is wait for processes
     projects: [
       { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/kvm/**", "test/contract/**"], env, testTimeout: 60_000 } },
       { test: { name: "contract", include: ["test/contract/**/*.test.ts"], env, testTimeout: 120_000 } },
