@@ -95,10 +95,10 @@ async function serve(request, response) {
     }
     return void response.end(`${bytes} ${hash.digest("hex")}\n`);
   }
-  const file = join(directory, "www", normalize(url.pathname));
+  const file = join(directory, "www", normalize(url.pathname), url.pathname.endsWith("/") ? "index.html" : "");
   const stat = statSync(file, { throwIfNoEntry: false });
   if (!stat?.isFile()) return void response.writeHead(404).end();
-  response.writeHead(200, { "content-length": stat.size });
+  response.writeHead(200, { "content-length": stat.size, ...(file.endsWith(".html") && { "content-type": "text/html" }) });
   await pipeline(createReadStream(file), response).catch(() => {});
 }
 
