@@ -102,7 +102,7 @@ async function serve(request, response) {
   await pipeline(createReadStream(file), response).catch(() => {});
 }
 
-const http = createHttp(serve);
+const http = createHttp({ keepAliveTimeout: 900_000 }, serve);
 http.on("upgrade", (request, socket) => {
   // RFC 6455: the handshake; behind it what comes is given back as it is.
   const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
