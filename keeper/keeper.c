@@ -267,7 +267,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (!confine_open(&keep->confine, keep->lifeline)) fail("the confinement", NULL);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
-    if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
+    if (place != NULL && !place_open(&keep->place, place, keep->lifeline)) fail("the place", place);
     keep->group.parent = keep->group.fd = -1;
     if (keep->group.limit_count > 0) group_open(&keep->group);
 }
