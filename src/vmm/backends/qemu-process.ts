@@ -1,6 +1,6 @@
 /** QEMU as a process: under the keeper, with its monitor, console and ports attached. */
 import { constants, statSync } from "node:fs";
-import { open, type FileHandle } from "node:fs/promises";
+import { open, realpath, type FileHandle } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
@@ -35,7 +35,9 @@ export function checkPorts(spec: VmSpec): void {
 /** Starts QEMU with these words and descriptors; it has copies of the descriptors when this resolves. */
 export async function launch(args: readonly string[], stdio: Descriptors, spec: VmSpec, accelerator: Accelerator, signal?: AbortSignal): Promise<Process> {
   const gateway = spec.gateway === undefined ? undefined : besideMonitor(spec.gateway, stdio, spec.place !== undefined);
-  const child = await keepChild(settings.qemu(), args, {
+  // Not by a link to it: in its confinement it would look for its modules and firmware beside that.
+  const program = await realpath(await findProgram(settings.qemu()));
+  const child = await keepChild(program, args, {
     stdio: stdio.list,
     graceMs: 0,
     limits: hostLimits(spec),
