@@ -1,6 +1,6 @@
 // The host's side of tree copies: what is read of the host, and what a guest's entries may do to it.
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, watch, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, watch, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -147,6 +147,30 @@ test("what is there is replaced as a whole, and only if that was asked for", asy
   await write([file("", "one file")], { replace: true });
   expect(readFileSync(at("to"), "utf8")).toBe("one file");
   expect(readdirSync(directory)).toEqual(["to"]);
+});
+
+test("an ordinary user copies a directory that its owner may not write to", async () => {
+  const { seteuid, geteuid } = process;
+  const isRoot = geteuid!() === 0;
+  if (isRoot) for (const each of [directory, process.env["XDG_CACHE_HOME"]!]) chownSync(each, 1000, 1000);
+  if (isRoot) seteuid!(1000);
+  try {
+    for (const mode of [0o555, 0o000]) {
+      await write([folder("", mode), file("f", String(mode))], { replace: true }); // the second time over the first one
+      expect(statSync(at("to")).mode & 0o777).toBe(mode);
+      expect(statSync(at("to")).mtimeMs).toBe(1_000_000_000_000);
+      expect(readdirSync(directory)).toEqual(["to"]);
+    }
+    chmodSync(at("to"), 0o700);
+    expect(readFileSync(at("to", "f"), "utf8")).toBe("0");
+    rmSync(at("to"), { recursive: true });
+    await write([folder("", 0o555)]);
+    mkdirSync(at("there"));
+    writeFileSync(at("there", "mine"), "");
+    await expect(writeHostTree(at("there"), (async function* () { yield folder("", 0o555); })(), new CopyCounter())).rejects.toMatchObject({ code: "EXISTS" });
+  } finally {
+    if (isRoot) seteuid!(0);
+  }
 });
 
 test("what clears up after us is gone when we are done, and one that can't be had is no reason not to copy", async () => {

@@ -54,7 +54,7 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
 /** Where nothing is: what came there since it was looked at stays. */
 async function place(made: string, destination: string): Promise<void> {
   try {
-    if ((await kindOf(made)) === "directory") return await rename(made, destination); // replaces nothing but an empty directory
+    if ((await kindOf(made)) === "directory") return await give(made, destination); // replaces nothing but an empty directory
     await link(made, destination);
   } catch (error) {
     const code = systemCode(error) ?? "";
@@ -71,13 +71,28 @@ async function place(made: string, destination: string): Promise<void> {
 async function replace(made: string, destination: string, directory: string): Promise<void> {
   const old = `${directory}.old`;
   const kinds = await Promise.all([made, destination].map(kindOf));
-  if (!kinds.includes("directory") || kinds[1] === undefined) return rename(made, destination);
+  if (!kinds.includes("directory") || kinds[1] === undefined) return give(made, destination);
   await rename(destination, old);
-  await rename(made, destination).catch(async (error: unknown) => {
+  await give(made, destination).catch(async (error: unknown) => {
     await rename(old, destination);
     throw error;
   });
   await rename(old, `${directory}/old`).catch(() => removeAll(old)); // one that its owner may not write to stays where it is
+}
+
+/** A directory that its owner may not write to can't get another parent, but from root: for this moment he may. */
+async function give(made: string, destination: string): Promise<void> {
+  const found = await lstat(made);
+  const { mode } = found;
+  if (!found.isDirectory() || (mode & 0o700) === 0o700 || process.geteuid?.() === 0) return rename(made, destination);
+  await chmod(made, mode | 0o700);
+  const directory = await open(made, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    await rename(made, destination);
+  } finally {
+    await directory.chmod(mode & 0o7777);
+    await directory.close();
+  }
 }
 
 class TreeWriter {
