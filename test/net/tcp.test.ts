@@ -271,6 +271,29 @@ describe("ending", () => {
     expect(peer.events).toEqual(["opened", "ended", "closed"]);
   });
 
+  test("the acknowledgment of the guest's end waits for our own to go with", () => {
+    const peer = new Peer();
+    peer.acknowledges = false;
+    peer.open();
+    peer.send("AF", { sequence: 0 });
+    expect(peer.events).toEqual(["opened", "ended"]);
+    expect(peer.take()).toEqual([]);
+    peer.endpoint.end();
+    expect(peer.take()).toEqual([{ flags: "AF", sequence: 0, acknowledgment: 1, window: 0, data: "" }]);
+    peer.send("A", { sequence: 1, acknowledgment: 1 });
+    expect(peer.events).toEqual(["opened", "ended", "closed"]);
+  });
+
+  test("the guest's end is acknowledged without one, a moment later", () => {
+    const peer = new Peer();
+    peer.acknowledges = false;
+    peer.open();
+    peer.send("AF", { sequence: 0 });
+    expect(peer.take()).toEqual([]);
+    peer.endpoint.acknowledge();
+    expect(peer.take()).toEqual([ack(1)]);
+  });
+
   test("the server first: it is remembered for a while", () => {
     const peer = new Peer();
     peer.open();

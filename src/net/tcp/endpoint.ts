@@ -362,8 +362,9 @@ export class Endpoint {
     const start = segment.start + early;
     const taken = Math.min(segment.end - start, room);
     this.#received = (this.#received + taken) | 0;
-    // Two segments' worth is told at once, so that a stream flows; less may wait for an answer to go with (RFC 9293, 3.8.6.3).
-    if (taken === 0 || ((this.#received - this.#told) | 0) >= 2 * this.#mss) {
+    const isInVain = taken === 0 && segment.end > start; // a probe of a window that is closed
+    // Two segments' worth is told at once, so that a stream flows; less, and an end alone, may wait for an answer to go with (RFC 9293, 3.8.6.3).
+    if (isInVain || ((this.#received - this.#told) | 0) >= 2 * this.#mss) {
       this.#ackDue = "now";
       this.#context.flushSoon(this);
     } else this.#acknowledgeSoon();
