@@ -27,6 +27,8 @@ import { readDatagram, sendDatagram, type Datagram } from "./wire/udp.js";
 export interface GatewayOptions {
   /** Frames to and from the guest; whoever reads it calls `receive`. */
   socket: Socket;
+  /** Its descriptor, where it is known. */
+  descriptor?: number;
   hook: PolicyHook;
   audit: Audit;
   resolve(name: string, type: number): Promise<Resolution>;
@@ -68,7 +70,7 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     this.#options = options;
     this.#hook = options.hook;
-    this.#link = new Link(options.socket, { guest: wire.guestMac, gateway: wire.gatewayMac }, { begun: () => this.#flushSoon(), drained: () => this.#drained() });
+    this.#link = new Link(options.socket, { guest: wire.guestMac, gateway: wire.gatewayMac }, { begun: () => this.#flushSoon(), drained: () => this.#drained() }, options.descriptor);
     this.#tcp = new TcpConnections(this.#link, () => this.#flushSoon(), {
       incoming: (endpoint) => this.#incoming(endpoint),
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
