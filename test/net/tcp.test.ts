@@ -284,6 +284,17 @@ describe("ending", () => {
     expect(peer.events).toEqual(["opened", "ended", "closed"]);
   });
 
+  test("what the guest waits for is sent at once, an end with what else the turn brings", () => {
+    const peer = new Peer();
+    peer.open();
+    peer.asked.length = 0;
+    peer.endpoint.send(Buffer.from("answer"));
+    expect(peer.asked).toEqual(["soon"]);
+    peer.endpoint.end();
+    expect(peer.asked).toEqual(["soon", "later"]);
+    expect(peer.take()).toMatchObject([{ flags: "AFP", data: "answer" }]);
+  });
+
   test("the guest's end is acknowledged without one, a moment later", () => {
     const peer = new Peer();
     peer.acknowledges = false;

@@ -15,8 +15,8 @@ export interface EndpointContext {
   readonly sink: FrameSink;
   /** Milliseconds on a clock that never goes back. */
   now(): number;
-  /** Calls `flush` soon, once for all that happens until then. */
-  flushSoon(endpoint: Endpoint): void;
+  /** Calls `flush` soon, once for all that happens until then; a little later where it is nothing that the guest waits for. */
+  flushSoon(endpoint: Endpoint, isPatient?: boolean): void;
   /** Calls `acknowledge` a little later: what is to be acknowledged may go with an answer by then. */
   acknowledgeSoon(endpoint: Endpoint): void;
   /** Calls `expire` once `endpoint.deadline` has passed. */
@@ -167,7 +167,7 @@ export class Endpoint {
   end(): void {
     if (this.#ending) return;
     this.#ending = true;
-    this.#context.flushSoon(this);
+    this.#context.flushSoon(this, true);
   }
 
   /** Breaks the connection off. */
