@@ -1,6 +1,5 @@
 // LAYER, in the child: what has been written over the root disk, as the tar stream of an image's layer (OCI image specification, layer.md; POSIX.1-2017, pax). Standard
 // input is the directory that the overlay keeps it in.
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,21 +14,11 @@
 #include "remove.h"
 #include "request.h"
 #include "spawn.h"
+#include "walk.h"
 
-#define LINK_SLOTS (2 * MAX_TREE_LINKS)
 #define BLOCK 512u
 #define MOST_OCTAL_7 07777777ull
 #define MOST_OCTAL_11 077777777777ull
-
-static struct {
-  DIR *directory;
-  size_t path_length;
-} levels[MAX_TREE_DEPTH];
-static unsigned depth;
-
-// Relative to the root, of what is being written; one name longer than may be sent.
-static char path[MAX_PATH_BYTES + 1 + 256];
-static size_t path_length;
 
 static uint8_t buffer[2 * MAX_PAYLOAD];
 static size_t buffered;
@@ -39,23 +28,14 @@ static uint64_t entries, skipped;
 static char records[MAX_LAYER_RECORDS];
 static size_t records_length;
 
-// Files with several names, by inode: all are on one file system.
-static struct link {
-  ino_t inode;
-  char *path;
-} *links;
-static size_t link_count, link_bytes;
-
 // What each VM has of its own, or mounts: in no layer.
 static const char *const own[] = {"dev", "proc", "sys", "run", "etc/hosts", "etc/resolv.conf", "etc/machine-id"};
 
 static bool is_own(void);
-static void write_next(void);
 static void write_entry(int parent, const char *name);
 static void write_directory(int parent, const char *name, const struct stat *info);
 static void write_file_entry(int parent, const char *name);
 static void write_whiteout(const char *name);
-static const char *earlier_name(const struct stat *info);
 static void write_content(int fd, uint64_t size);
 static void put_header(char type, const struct stat *info, const char *name, const char *target, uint64_t size);
 static void add_number(const char *key, uint64_t value, uint64_t most);
@@ -66,14 +46,14 @@ static void put_block(char type, const struct stat *info, const char *name, cons
 static void octal(char *at, size_t length, uint64_t value);
 static void put(const void *bytes, size_t length);
 static void pad(uint64_t size);
-_Noreturn static void failed(int error, const char *text);
 
 void write_layer(const struct message *message) {
   (void)message;
-  levels[0].directory = fdopendir(0);
-  if (levels[0].directory == NULL) failed(errno == ENOTDIR ? ENODEV : errno, "there is no disk that changes are kept on");
-  depth = 1;
-  while (depth > 0) write_next();
+  walk_begin("layer");
+  struct stat upper;
+  if (fstat(0, &upper) != 0 || !S_ISDIR(upper.st_mode)) walk_failed(ENODEV, "there is no disk that changes are kept on");
+  walk_into(0);
+  walk(write_entry);
   static const uint8_t end[2 * BLOCK];
   put(end, sizeof end);
   put_content(buffer, buffered);
@@ -84,47 +64,27 @@ void write_layer(const struct message *message) {
   report_done(&builder);
 }
 
-// One more of the directory that is open, or up again.
-static void write_next(void) {
-  DIR *directory = levels[depth - 1].directory;
-  path_length = levels[depth - 1].path_length;
-  path[path_length] = 0;
-  errno = 0;
-  struct dirent *entry = readdir(directory);
-  if (entry == NULL) {
-    if (errno != 0) failed(errno, "");
-    closedir(directory);
-    depth--;
-    return;
-  }
-  const char *name = entry->d_name;
-  if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return;
-  path_length += (size_t)sprintf(path + path_length, "%s%.255s", path_length > 0 ? "/" : "", name);
-  if (path_length > MAX_PATH_BYTES) failed(ENAMETOOLONG, "");
-  if (is_own()) return;
-  // Attributes are asked for by name, so that nothing has to be opened for them.
-  if (fchdir(dirfd(directory)) != 0) failed(errno, "");
-  write_entry(dirfd(directory), name);
-}
-
 static bool is_own(void) {
   for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-    if (strcmp(path, own[i]) == 0) return true;
+    if (strcmp(walk_path, own[i]) == 0) return true;
   return false;
 }
 
 // What is gone, or something else, between two calls is left out, as if it had been gone before.
 static void write_entry(int parent, const char *name) {
   struct stat info;
+  if (is_own()) return;
+  // Attributes are asked for by name, so that nothing has to be opened for them.
+  if (fchdir(parent) != 0) walk_failed(errno, "");
   if (fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno != ENOENT) failed(errno, "");
+    if (errno != ENOENT) walk_failed(errno, "");
     return;
   }
   if (S_ISCHR(info.st_mode) && info.st_rdev == 0) {
     write_whiteout(name);
     return;
   }
-  if (strncmp(name, ".wh.", 4) == 0) failed(EINVAL, "a name that begins with .wh. means in a layer that something was removed");
+  if (strncmp(name, ".wh.", 4) == 0) walk_failed(EINVAL, "a name that begins with .wh. means in a layer that something was removed");
   switch (info.st_mode & S_IFMT) {
     case S_IFDIR: write_directory(parent, name, &info); return;
     case S_IFREG: write_file_entry(parent, name); return;
@@ -133,12 +93,12 @@ static void write_entry(int parent, const char *name) {
       ssize_t length = readlinkat(parent, name, target, sizeof target - 1);
       if (length <= 0) return;
       target[length] = 0;
-      put_header('2', &info, path, target, 0);
+      put_header('2', &info, walk_path, target, 0);
       return;
     }
-    case S_IFCHR: put_header('3', &info, path, "", 0); return;
-    case S_IFBLK: put_header('4', &info, path, "", 0); return;
-    case S_IFIFO: put_header('6', &info, path, "", 0); return;
+    case S_IFCHR: put_header('3', &info, walk_path, "", 0); return;
+    case S_IFBLK: put_header('4', &info, walk_path, "", 0); return;
+    case S_IFIFO: put_header('6', &info, walk_path, "", 0); return;
     default: skipped++;
   }
 }
@@ -147,30 +107,27 @@ static void write_directory(int parent, const char *name, const struct stat *inf
   char opaque[2];
   int fd = open_below(parent, name);
   if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) return;
-  if (fd < 0) failed(errno, "");
-  if (depth == MAX_TREE_DEPTH) failed(ENAMETOOLONG, "over 1024 levels (MAX_TREE_DEPTH)");
+  if (fd < 0) walk_failed(errno, "");
   bool hides = fgetxattr(fd, "trusted.overlay.opaque", opaque, sizeof opaque) == 1 && opaque[0] == 'y';
   char text[MAX_PATH_BYTES + 32];
-  snprintf(text, sizeof text, "%.4095s/", path);
+  snprintf(text, sizeof text, "%.4095s/", walk_path);
   put_header('5', info, text, "", 0);
   if (hides) {
-    snprintf(text, sizeof text, "%.4095s/.wh..wh..opq", path);
+    snprintf(text, sizeof text, "%.4095s/.wh..wh..opq", walk_path);
     struct stat marker = {.st_mode = S_IFREG, .st_mtim = info->st_mtim};
     put_header('0', &marker, text, "", 0);
   }
-  levels[depth].path_length = path_length;
-  levels[depth].directory = fdopendir(fd);
-  if (levels[depth++].directory == NULL) failed(errno, "");
+  walk_into(fd);
 }
 
 static void write_file_entry(int parent, const char *name) {
   struct stat info;
   int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO)) return;
-  if (fd < 0 || fstat(fd, &info) != 0) failed(errno, "");
+  if (fd < 0 || fstat(fd, &info) != 0) walk_failed(errno, "");
   if (S_ISREG(info.st_mode)) {
-    const char *earlier = info.st_nlink > 1 ? earlier_name(&info) : NULL;
-    put_header(earlier == NULL ? '0' : '1', &info, path, earlier == NULL ? "" : earlier, earlier == NULL ? (uint64_t)info.st_size : 0);
+    const char *earlier = info.st_nlink > 1 ? walk_earlier_name(&info) : NULL;
+    put_header(earlier == NULL ? '0' : '1', &info, walk_path, earlier == NULL ? "" : earlier, earlier == NULL ? (uint64_t)info.st_size : 0);
     if (earlier == NULL) write_content(fd, (uint64_t)info.st_size);
   }
   close(fd);
@@ -179,23 +136,8 @@ static void write_file_entry(int parent, const char *name) {
 static void write_whiteout(const char *name) {
   char text[MAX_PATH_BYTES + 8];
   struct stat marker = {.st_mode = S_IFREG};
-  snprintf(text, sizeof text, "%.*s.wh.%.255s", (int)(path_length - strlen(name)), path, name);
+  snprintf(text, sizeof text, "%.*s.wh.%.255s", (int)(walk_path_length - strlen(name)), walk_path, name);
   put_header('0', &marker, text, "", 0);
-}
-
-// NULL: this is its first name. When there are too many to remember, it is a file with one name.
-static const char *earlier_name(const struct stat *info) {
-  if (links == NULL) links = calloc(LINK_SLOTS, sizeof *links);
-  if (links == NULL) failed(ENOMEM, "");
-  size_t at = (size_t)((info->st_ino * 0x9e3779b97f4a7c15u) % LINK_SLOTS);
-  for (; links[at].path != NULL; at = (at + 1) % LINK_SLOTS)
-    if (links[at].inode == info->st_ino) return links[at].path;
-  if (link_count == MAX_TREE_LINKS || link_bytes + path_length > MAX_TREE_LINK_BYTES) return NULL;
-  links[at] = (struct link){.inode = info->st_ino, .path = strdup(path)};
-  if (links[at].path == NULL) failed(ENOMEM, "");
-  link_count++;
-  link_bytes += path_length;
-  return NULL;
 }
 
 // As many bytes as its header says, whatever becomes of the file meanwhile.
@@ -204,7 +146,7 @@ static void write_content(int fd, uint64_t size) {
   for (uint64_t left = size; left > 0;) {
     size_t most = left < sizeof chunk ? (size_t)left : sizeof chunk;
     ssize_t count = read(fd, chunk, most);
-    if (count < 0) failed(errno, "");
+    if (count < 0) walk_failed(errno, "");
     if (count == 0) memset(chunk, 0, most), count = (ssize_t)most;
     put(chunk, (size_t)count);
     left -= (uint64_t)count;
@@ -214,7 +156,7 @@ static void write_content(int fd, uint64_t size) {
 
 // An extended header for whatever does not fit into the plain one, and that.
 static void put_header(char type, const struct stat *info, const char *name, const char *target, uint64_t size) {
-  if (entries++ == MAX_TREE_ENTRIES) failed(E2BIG, "over 1000000 entries (MAX_TREE_ENTRIES)");
+  if (entries++ == MAX_TREE_ENTRIES) walk_failed(E2BIG, "over 1000000 entries (MAX_TREE_ENTRIES)");
   records_length = 0;
   if (strlen(name) > 100) add_record("path", name, strlen(name));
   if (strlen(target) > 100) add_record("linkpath", target, strlen(target));
@@ -223,7 +165,7 @@ static void put_header(char type, const struct stat *info, const char *name, con
   add_number("size", size, MOST_OCTAL_11);
   add_time(&info->st_mtim);
   // A marker is none of the guest's files, and the attributes of a hard link are its target's.
-  if (info->st_nlink > 0 && type != '1') add_attributes(strrchr(path, '/') == NULL ? path : strrchr(path, '/') + 1);
+  if (info->st_nlink > 0 && type != '1') add_attributes(strrchr(walk_path, '/') == NULL ? walk_path : strrchr(walk_path, '/') + 1);
   if (records_length > 0) {
     struct stat plain = {.st_mode = 0644};
     put_block('x', &plain, "pax", "", records_length);
@@ -251,14 +193,14 @@ static void add_time(const struct timespec *time) {
 static void add_attributes(const char *name) {
   static char list[65536], value[65536];
   ssize_t length = llistxattr(name, list, sizeof list);
-  if (length < 0 && errno != ENOTSUP && errno != ENOENT) failed(errno, "");
+  if (length < 0 && errno != ENOTSUP && errno != ENOENT) walk_failed(errno, "");
   for (const char *at = list; length > 0 && at < list + length; at += strlen(at) + 1) {
     char key[16 + 256];
     // The overlay's own say where a file came from, which is over; one with an equals sign has no way to be written.
     if (strncmp(at, "trusted.overlay.", 16) == 0) continue;
     ssize_t bytes = lgetxattr(name, at, value, sizeof value);
     if (bytes < 0 && (errno == ENODATA || errno == ENOENT)) continue;
-    if (bytes < 0) failed(errno, "");
+    if (bytes < 0) walk_failed(errno, "");
     if (strchr(at, '=') != NULL) {
       skipped++;
       continue;
@@ -272,7 +214,7 @@ static void add_attributes(const char *name) {
 static void add_record(const char *key, const void *value, size_t length) {
   size_t rest = 1 + strlen(key) + 1 + length + 1, digits = 1;
   for (size_t most = 10; rest + digits >= most; most *= 10) digits++;
-  if (rest + digits > sizeof records - records_length) failed(E2BIG, "over 1 MiB of attributes (MAX_LAYER_RECORDS)");
+  if (rest + digits > sizeof records - records_length) walk_failed(E2BIG, "over 1 MiB of attributes (MAX_LAYER_RECORDS)");
   records_length += (size_t)sprintf(records + records_length, "%zu %s=", rest + digits, key);
   memcpy(records + records_length, value, length);
   records_length += length;
@@ -323,12 +265,4 @@ static void put(const void *bytes, size_t length) {
 static void pad(uint64_t size) {
   static const uint8_t zeros[BLOCK];
   put(zeros, (size_t)(-size & (BLOCK - 1)));
-}
-
-static void failed(int error, const char *text) {
-  char message[800];
-  if (path[0] == 0) report_error("layer", error, text);
-  if (text[0] == 0) report_error_of("layer", error, path);
-  snprintf(message, sizeof message, "%.600s: %s", path, text);
-  report_error("layer", error, message);
 }

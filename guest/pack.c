@@ -1,5 +1,4 @@
 // PACK, in the child: a tree of the guest's as a stream, protocol/PROTOCOL.md, "Trees".
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,46 +11,25 @@
 #include "remove.h"
 #include "request.h"
 #include "spawn.h"
-
-#define LINK_SLOTS (2 * MAX_TREE_LINKS)
-
-static struct {
-  DIR *directory;
-  size_t path_length;
-} levels[MAX_TREE_DEPTH];
-static unsigned depth;
-
-// Relative to the root, of what is being packed; one name longer than may be sent.
-static char path[MAX_PATH_BYTES + 1 + 256];
-static size_t path_length;
+#include "walk.h"
 
 static uint8_t buffer[2 * (MAX_PAYLOAD + 5)];
 static size_t buffered;
 static uint64_t entries, content, skipped;
 
-// Files with several names, by device and inode.
-static struct link {
-  dev_t device;
-  ino_t inode;
-  char *path;
-} *links;
-static size_t link_count, link_bytes;
-
-static void pack_next(void);
 static void pack_entry(int parent, const char *name);
 static void pack_directory(int parent, const char *name, const struct stat *seen);
 static void pack_file(int parent, const char *name);
-static const char *earlier_name(struct stat *info);
 static void pack_content(int fd, uint64_t size, bool sparse);
 static uint64_t pack_data(int fd, uint64_t length);
 static void put_entry(uint8_t type, const struct stat *info, const char *target, size_t target_length);
 static uint8_t *space(size_t length);
-_Noreturn static void failed(int error, const char *text);
 
 void pack_tree(const struct message *message) {
+  walk_begin("pack");
   pack_entry(AT_FDCWD, path_field(message, TAG_PATH));
-  if (entries + skipped == 0) failed(ENOENT, "");
-  while (depth > 0) pack_next();
+  if (entries + skipped == 0) walk_failed(ENOENT, "");
+  walk(pack_entry);
   uint8_t *end = space(17);
   end[0] = RECORD_END;
   put_u64(end + 1, entries);
@@ -64,30 +42,11 @@ void pack_tree(const struct message *message) {
   report_done(&builder);
 }
 
-// One more of the directory that is open, or up again.
-static void pack_next(void) {
-  DIR *directory = levels[depth - 1].directory;
-  path_length = levels[depth - 1].path_length;
-  path[path_length] = 0;
-  errno = 0;
-  struct dirent *entry = readdir(directory);
-  if (entry == NULL) {
-    if (errno != 0) failed(errno, "");
-    closedir(directory);
-    depth--;
-    return;
-  }
-  if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) return;
-  path_length += (size_t)sprintf(path + path_length, "%s%.255s", path_length > 0 ? "/" : "", entry->d_name);
-  if (path_length > MAX_PATH_BYTES) failed(ENAMETOOLONG, "");
-  pack_entry(dirfd(directory), entry->d_name);
-}
-
 // What is gone, or something else, between two calls is left out, as if it had been gone before.
 static void pack_entry(int parent, const char *name) {
   struct stat info;
   if (fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno != ENOENT || parent == AT_FDCWD) failed(errno, "");
+    if (errno != ENOENT || parent == AT_FDCWD) walk_failed(errno, "");
     return;
   }
   switch (info.st_mode & S_IFMT) {
@@ -114,21 +73,18 @@ static void pack_directory(int parent, const char *name, const struct stat *seen
     return;
   }
   if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) && parent != AT_FDCWD) return;
-  if (fd < 0 || fstat(fd, &info) != 0) failed(errno, "");
-  if (depth == MAX_TREE_DEPTH) failed(ENAMETOOLONG, "over 1024 levels (MAX_TREE_DEPTH)");
+  if (fd < 0 || fstat(fd, &info) != 0) walk_failed(errno, "");
   put_entry(RECORD_ENTRY, &info, NULL, 0);
-  levels[depth].path_length = path_length;
-  levels[depth].directory = fdopendir(fd);
-  if (levels[depth++].directory == NULL) failed(errno, "");
+  walk_into(fd);
 }
 
 static void pack_file(int parent, const char *name) {
   struct stat info;
   int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO) && parent != AT_FDCWD) return;
-  if (fd < 0 || fstat(fd, &info) != 0) failed(errno, "");
+  if (fd < 0 || fstat(fd, &info) != 0) walk_failed(errno, "");
   if (S_ISREG(info.st_mode)) {
-    const char *earlier = info.st_nlink > 1 ? earlier_name(&info) : NULL;
+    const char *earlier = info.st_nlink > 1 ? walk_earlier_name(&info) : NULL;
     put_entry(earlier == NULL ? RECORD_ENTRY : RECORD_HARD_LINK, &info, earlier, earlier == NULL ? 0 : strlen(earlier));
     if (earlier == NULL) {
       pack_content(fd, (uint64_t)info.st_size, (uint64_t)info.st_blocks * 512 < (uint64_t)info.st_size);
@@ -136,24 +92,6 @@ static void pack_file(int parent, const char *name) {
     }
   }
   close(fd);
-}
-
-// NULL: this is its first name. When there are too many to remember, it is a file with one name.
-static const char *earlier_name(struct stat *info) {
-  if (links == NULL) links = calloc(LINK_SLOTS, sizeof *links);
-  if (links == NULL) failed(ENOMEM, "");
-  size_t at = (size_t)((info->st_ino * 0x9e3779b97f4a7c15u ^ info->st_dev) % LINK_SLOTS);
-  for (; links[at].path != NULL; at = (at + 1) % LINK_SLOTS)
-    if (links[at].inode == info->st_ino && links[at].device == info->st_dev) return links[at].path;
-  if (link_count == MAX_TREE_LINKS || link_bytes + path_length > MAX_TREE_LINK_BYTES || path_length == 0) {
-    info->st_nlink = 1;
-    return NULL;
-  }
-  links[at] = (struct link){.device = info->st_dev, .inode = info->st_ino, .path = strdup(path)};
-  if (links[at].path == NULL) failed(ENOMEM, "");
-  link_count++;
-  link_bytes += path_length;
-  return NULL;
 }
 
 // Never more than the file's size when it was opened: a log that grows as fast as it is read has an end all the same.
@@ -172,7 +110,7 @@ static void pack_content(int fd, uint64_t size, bool sparse) {
     if (sparse) {
       off_t hole = lseek(fd, (off_t)begin, SEEK_HOLE);
       if (hole > (off_t)begin && (uint64_t)hole < size) end = (uint64_t)hole;
-      if (lseek(fd, (off_t)begin, SEEK_SET) < 0) failed(errno, "");
+      if (lseek(fd, (off_t)begin, SEEK_SET) < 0) walk_failed(errno, "");
     }
     if (pack_data(fd, end - begin) < end - begin) return;
     at = end;
@@ -185,7 +123,7 @@ static uint64_t pack_data(int fd, uint64_t length) {
     uint8_t *chunk = space(5 + MAX_PAYLOAD);
     buffered -= 5 + MAX_PAYLOAD;
     ssize_t count = read(fd, chunk + 5, length - done < MAX_PAYLOAD ? (size_t)(length - done) : MAX_PAYLOAD);
-    if (count < 0) failed(errno, "");
+    if (count < 0) walk_failed(errno, "");
     if (count == 0) break;
     chunk[0] = RECORD_CHUNK;
     put_u32(chunk + 1, (uint32_t)count);
@@ -197,12 +135,12 @@ static uint64_t pack_data(int fd, uint64_t length) {
 }
 
 static void put_entry(uint8_t type, const struct stat *info, const char *target, size_t target_length) {
-  if (entries++ == MAX_TREE_ENTRIES) failed(E2BIG, "over 1000000 entries (MAX_TREE_ENTRIES)");
-  uint8_t *at = space(1 + 2 + path_length + STAT_BYTES + 2 + target_length);
+  if (entries++ == MAX_TREE_ENTRIES) walk_failed(E2BIG, "over 1000000 entries (MAX_TREE_ENTRIES)");
+  uint8_t *at = space(1 + 2 + walk_path_length + STAT_BYTES + 2 + target_length);
   *at++ = type;
-  put_u16(at, (uint16_t)path_length);
-  memcpy(at + 2, path, path_length);
-  at += 2 + path_length;
+  put_u16(at, (uint16_t)walk_path_length);
+  memcpy(at + 2, walk_path, walk_path_length);
+  at += 2 + walk_path_length;
   put_stat(at, info);
   put_u16(at + STAT_BYTES, (uint16_t)target_length);
   if (target_length > 0) memcpy(at + STAT_BYTES + 2, target, target_length);
@@ -215,9 +153,4 @@ static uint8_t *space(size_t length) {
   }
   buffered += length;
   return buffer + buffered - length;
-}
-
-static void failed(int error, const char *text) {
-  if (path[0] == 0 || text[0] != 0) report_error("pack", error, text);
-  report_error_of("pack", error, path);
 }

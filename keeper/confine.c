@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/fsverity.h>
+#include <linux/landlock.h>
 #include <linux/mount.h>
 #include <linux/seccomp.h>
 #include <poll.h>
@@ -52,6 +53,20 @@ enum {
     REMOVEXATTRAT = 466,
     FILE_SETATTR = 469,
 };
+
+/* Landlock as far as it is used here, also where the headers that this is built with know less of it (Documentation/userspace-api/landlock.rst of Linux). */
+static const struct {
+    int version; /* of Landlock, from which on there are these */
+    uint64_t files, network, scoped;
+} landlock_rights[] = {
+    {1, (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1, 0, 0},
+    {2, 1 << 13, 0, 0},             /* giving a file another directory */
+    {3, 1 << 14, 0, 0},             /* truncating */
+    {4, 0, 1 << 0 | 1 << 1, 0},     /* TCP: bind, connect */
+    {5, 1 << 15, 0, 0},             /* ioctl of devices */
+    {6, 0, 0, 1 << 0 | 1 << 1},     /* abstract sockets of others, signals to others */
+};
+struct landlock_handled { uint64_t files, network, scoped; };
 
 static const unsigned long spaces = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWUTS;
 
@@ -132,7 +147,7 @@ static bool map_user(uid_t uid, gid_t gid) {
 }
 
 struct source {
-    int tree; /* a detached copy of the mount; -1: `link` is where a symbolic link points */
+    int tree; /* what is there, or a detached copy of its mount; -1: `link` is where a symbolic link points */
     bool directory;
     char path[PATH_MAX], link[256];
 };
@@ -140,6 +155,7 @@ struct source {
 struct sources {
     struct source list[MAX_SOURCES];
     int count;
+    unsigned how; /* flags of open_tree(2), which, other than open(2), is not for the keeper to answer: it does not listen yet */
 };
 
 /* What is not there is left out: not every system has all of it. False if there is no room, or it is there and can't be had. */
@@ -158,7 +174,7 @@ static bool add_source(struct sources *sources, const char *path) {
     } else {
         if (S_ISLNK(stat.st_mode) && (fstatat(AT_FDCWD, path, &stat, 0) != 0)) return errno == ENOENT;
         source->directory = S_ISDIR(stat.st_mode);
-        source->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+        source->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, sources->how);
         if (source->tree < 0) return false;
     }
     sources->count++;
@@ -220,7 +236,7 @@ static bool place_source(const struct source *source) {
 
 /* A new root in a file system that nothing else is in. NULL, or what failed, with errno; nothing of ours has changed then. */
 static const char *enter_root(const char *program) {
-    static struct sources sources; /* too large for the stack of a child that shares nothing with anybody */
+    static struct sources sources = {.how = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE}; /* too large for the stack of a child that shares nothing with anybody */
     /* Else what we mount would show on the host. */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return "making mounts private";
     if (!gather(&sources, program)) return "taking what is to be seen";
@@ -245,6 +261,52 @@ static const char *enter_root(const char *program) {
     /* The old root lies over the new one now. */
     if (umount2(".", OWN_MNT_DETACH) != 0 || chdir("/") != 0) _exit(125);
     return NULL;
+}
+
+/*
+ * Needs no rights at all, so it is there where namespaces are forbidden. What is not among the sources can't be opened then, but is still seen to be
+ * there: its name, size and times. The ruleset's version, or -1 with errno.
+ */
+static int restrict_to(const struct sources *sources) {
+    int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (version < 1) return -1;
+    struct landlock_handled handled = {0};
+    for (size_t n = 0; n < sizeof landlock_rights / sizeof *landlock_rights; n++) {
+        if (version < landlock_rights[n].version) break;
+        handled.files |= landlock_rights[n].files;
+        handled.network |= landlock_rights[n].network;
+        handled.scoped |= landlock_rights[n].scoped;
+    }
+    int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
+    if (ruleset < 0) return -1;
+    for (int n = 0; n < sources->count; n++) {
+        const struct source *source = &sources->list[n];
+        if (source->tree < 0) continue; /* following a link is no access */
+        struct landlock_path_beneath_attr beneath = {
+            .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE | (source->directory ? LANDLOCK_ACCESS_FS_READ_DIR : 0),
+            .parent_fd = source->tree,
+        };
+        if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) != 0) return -1;
+    }
+    return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ? version : -1;
+}
+
+/* Both where both can be had, as one may have a hole. True if there is an empty root; where there is none, only Landlock keeps files away. */
+static bool hide_files(struct confine_report *report, bool own_mounts, const char *program) {
+    static struct sources seen;
+    seen.how = OPEN_TREE_CLOEXEC;
+    char *said = report->why[CONFINE_FILES];
+    const char *failed = own_mounts ? enter_root(program) : NULL;
+    bool entered = own_mounts && failed == NULL;
+    if (failed != NULL) not_had(report, CONFINE_FILES, failed);
+    else snprintf(said, CONFINE_WHY_BYTES, entered ? "an empty root" : "it has no mount namespace");
+    int version = (entered ? add_source(&seen, "/") : gather(&seen, program)) ? restrict_to(&seen) : -1;
+    size_t length = strlen(said);
+    if (version > 0 && entered) snprintf(said + length, CONFINE_WHY_BYTES - length, " and Landlock %d", version);
+    else if (version > 0) snprintf(said, CONFINE_WHY_BYTES, "Landlock %d", version);
+    else if (!entered) snprintf(said + length, CONFINE_WHY_BYTES - length, ", and no Landlock: %s", strerror(errno));
+    if (entered || version > 0) had(report, CONFINE_FILES);
+    return entered;
 }
 
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
@@ -380,15 +442,11 @@ void confine_enter(const struct confine *confine, unsigned long namespaces, cons
     if (listener < 0) {
         not_had(&report, CONFINE_CALLS, "opening files in its place");
         snprintf(report.why[CONFINE_FILES], CONFINE_WHY_BYTES, "it has to open files itself");
-    } else if (namespaces == 0) snprintf(report.why[CONFINE_FILES], CONFINE_WHY_BYTES, "it has no mount namespace");
-    else {
-        const char *failed = enter_root(program);
-        if (failed == NULL) had(&report, CONFINE_FILES);
-        else not_had(&report, CONFINE_FILES, failed);
     }
+    bool entered = listener >= 0 && hide_files(&report, namespaces != 0, program);
     for (int n = 0; n <= MAX_CAPABILITY; n++) prctl(PR_CAPBSET_DROP, n, 0, 0, 0); /* from the first that there is not: no effect */
     if (confine->uid != 0) snprintf(report.why[CONFINE_USER], CONFINE_WHY_BYTES, "only root can give it another user");
-    else if (!report.had[CONFINE_FILES] || (namespaces & CLONE_NEWUSER) != 0) snprintf(report.why[CONFINE_USER], CONFINE_WHY_BYTES, "it has to find its files by their paths");
+    else if (!entered || (namespaces & CLONE_NEWUSER) != 0) snprintf(report.why[CONFINE_USER], CONFINE_WHY_BYTES, "it has to find its files by their paths");
     else {
         uid_t own = confine->own;
         if (setgroups(0, NULL) == 0 && setresgid(own, own, own) == 0 && setresuid(own, own, own) == 0) had(&report, CONFINE_USER);
@@ -482,6 +540,10 @@ void confine_answer(struct confine *confine, short events) {
         confine->listener = -1;
         return;
     }
+    /*
+     * Whoever asked may be killed by now. That does not make us wait: the kernel counts each question (kernel/seccomp.c: `request`), what is received
+     * counts down, and where its asker is gone ENOENT is told at once.
+     */
     /* The kernel's structures may be longer than those that we know. */
     union {
         struct seccomp_notif question;
@@ -499,5 +561,5 @@ void confine_answer(struct confine *confine, short events) {
 
 void confine_say(const struct confine_report *report) {
     static const char *const names[CONFINE_PIECES] = {"privileges", "user", "namespaces", "files", "calls"};
-    for (int n = 0; n < CONFINE_PIECES; n++) printf("%s %s%s\n", names[n], report->had[n] ? "yes" : "no: ", report->had[n] ? "" : report->why[n]);
+    for (int n = 0; n < CONFINE_PIECES; n++) printf("%s %s%s%s\n", names[n], report->had[n] ? "yes" : "no", report->why[n][0] == '\0' ? "" : ": ", report->why[n]);
 }

@@ -5,7 +5,8 @@
  *   privileges   no_new_privs; all capability sets empty, the bounding set too
  *   user         started by root: a user and a group of its own, which nobody else has (USER_BASE below)
  *   namespaces   mount, network, IPC, PID and UTS; where we are not root, in a user namespace
- *   files        an empty root with /usr (and its like) and the program, all of it read-only; no /proc, no /sys, no /dev
+ *   files        an empty root with /usr (and its like) and the program, all of it read-only; no /proc, no /sys, no /dev; and by Landlock nothing else
+ *                opened, which is all there is where there is no mount namespace: then other files' names, sizes and times can still be found out
  *   calls        a seccomp filter of ours, besides whatever the program sets up: no fork, no socket, no signal to others, no tracing, no mount,
  *                no io_uring; and nothing is opened for writing but what `write` and `reopen` name
  *
@@ -27,7 +28,7 @@ enum { CONFINE_MAX_FILES = 4, CONFINE_WHY_BYTES = 96 };
 
 struct confine_report {
     bool had[CONFINE_PIECES];
-    char why[CONFINE_PIECES][CONFINE_WHY_BYTES]; /* where it is not had */
+    char why[CONFINE_PIECES][CONFINE_WHY_BYTES]; /* where it is not had; of `files` also how it is */
 };
 
 struct confine {
@@ -63,7 +64,7 @@ int confine_descriptors(const struct confine *confine, unsigned *fds);
 /* Answers one question of the program's, with what poll said of the listener; that is closed when it can't ask any more. */
 void confine_answer(struct confine *confine, short events);
 
-/* One line for each piece: its name, and `yes` or `no: WHY`. */
+/* One line for each piece: its name, and `yes`, `yes: HOW` or `no: WHY`. */
 void confine_say(const struct confine_report *report);
 
 #endif

@@ -26,7 +26,7 @@
  *       Says which limits `keep` could set, and where, or why none.
  *
  *   pyro-keeper confinement
- *       Confines a process of ours and says what of it could be done here, a line for each piece: its name, `yes` or `no: WHY`.
+ *       Confines a process of ours and says what of it could be done here, a line for each piece: its name, and `yes`, `yes: HOW` or `no: WHY`.
  *
  *   pyro-keeper send TEXT
  *       Writes TEXT to the socket that is standard input, and with it the descriptor 3: Node can't hand descriptors over.

@@ -7,6 +7,8 @@
  *   p  the program's process id, answered in digits and a newline
  *   e  "end it" (if somebody owns it, as if the owner went): when all of it is gone, the connection ends, as all others do
  * Whoever asks anything else is let go of. When the directory is removed, so that nobody could ever find it again, all of it ends, too.
+ *
+ * A place is one keeper's at a time, which holds flock(2) on the directory for as long as it lives.
  */
 #ifndef PYRO_PLACE_H
 #define PYRO_PLACE_H
@@ -25,6 +27,8 @@ enum {
     PLACE_LOG_BYTES = 65536,
     PLACE_EXIT_BYTES = 64,
     PLACE_LOOK_MS = 5000, /* between two looks whether the directory is there */
+    PLACE_RETRY_MS = 10,
+    PLACE_TRIES = 100, /* a second, for the keeper that was there before */
 };
 
 struct place_file {
@@ -57,7 +61,10 @@ bool place_add_log(struct place *place, const char *what, bool beside);
 /* Whether the program's descriptors are all below `limit`. */
 bool place_targets_below(const struct place *place, int limit);
 
-/* Makes all of it. False with errno. The program's descriptors must be taken by then, or one of ours might get such a number. */
+/*
+ * Makes all of it. False with errno, EBUSY if another keeper is there and stays. The program's descriptors must be taken by then, or one of ours might
+ * get such a number.
+ */
 bool place_open(struct place *place, const char *directory);
 
 /* In the program's process, before it is executed. */

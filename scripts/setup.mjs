@@ -10,7 +10,7 @@ export const root = fileURLToPath(new URL("..", import.meta.url));
 /** What pyro calls, and what its two static programs are compiled with. */
 const runtimePackages = ["qemu-system-x86", "mmdebstrap", "uidmap", "lz4", "e2fsprogs", "debian-archive-keyring", "gcc", "libc6-dev", "make"];
 /** What only the tests need. */
-const testPackages = ["erofs-utils", "acl", "bubblewrap", "libcap2-bin", "cpio", "procps", "python3", "iproute2", "util-linux", "openssl", "qemu-utils", "nano", "zsh", "fish", "umoci", "skopeo", "docker-registry", "zstd", "gpg", "gpg-agent", "gpgv", "xz-utils"];
+const testPackages = ["erofs-utils", "acl", "bubblewrap", "libcap2-bin", "cpio", "procps", "python3", "iproute2", "util-linux", "openssl", "openssh-client", "python3-pip", "qemu-utils", "nano", "strace", "zsh", "fish", "umoci", "skopeo", "docker-registry", "zstd", "gpg", "gpg-agent", "gpgv", "xz-utils"];
 
 /** Runs `command`, its output shown; ends this process when it fails. */
 export function run(command, args, options = {}) {

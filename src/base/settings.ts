@@ -15,7 +15,7 @@ export const settings = {
   },
   /** `PYRO_KERNEL_DIR`: a directory with `vmlinux` and `modules/` (*.ko files) to use instead of Debian's kernel package. */
   kernelDirectory: () => read("PYRO_KERNEL_DIR"),
-  /** `PYRO_QEMU`: the QEMU system emulator, a path or a name in PATH. */
+  /** `PYRO_QEMU`: the QEMU system emulator, a path or a name in PATH; also a script that starts no process and ends with `exec` of one in /usr or /nix/store. */
   qemu: () => read("PYRO_QEMU") ?? "qemu-system-x86_64",
   /** `PYRO_DEBIAN_MIRROR`: where Debian packages come from. */
   debianMirror: () => read("PYRO_DEBIAN_MIRROR") ?? "http://deb.debian.org/debian",

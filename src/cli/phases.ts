@@ -41,6 +41,11 @@ export function phaseLine(output: Output, verb: Verb, environment: string, phase
   const message = "kvmReason" in phase ? phase.kvmReason : messages[phase.phase];
   const how = phase.phase !== "start" ? "" : "accelerator" in phase ? ` accelerator=${phase.accelerator}` : ` execution_mode=${phase.executionMode}`;
   output.line(`[${verb}] phase=${phase.phase} environment=${environment}${how}${message === undefined ? "" : ` message=${JSON.stringify(message)}`}`);
+  publishedLines(output, verb, phase);
+}
+
+/** Where the guest's ports are on this host, for whoever wants to use them while the command runs: its result comes too late for that. */
+export function publishedLines(output: Output, verb: Verb, phase: Phase): void {
   if (phase.phase === "exec") for (const { protocol, hostIp, hostPort, guestPort } of phase.publishedPorts ?? []) output.line(`[${verb}] published ${protocol} ${hostIp}:${hostPort} guest_port=${guestPort}`);
 }
 

@@ -124,7 +124,7 @@ export async function describeConfinement(inspect = inspectConfinement, isRoot =
   const name = "confinement";
   try {
     const pieces = (await inspect()).filter((each) => isRoot || each.name !== "user"); // nobody else could give it another user
-    const had = pieces.filter((each) => each.had).map((each) => pieceNames[each.name]);
+    const had = pieces.filter((each) => each.had).map((each) => `${pieceNames[each.name]}${each.how === undefined ? "" : ` (by ${each.how})`}`);
     const missing = pieces.filter((each) => !each.had).map((each) => `not ${pieceNames[each.name]} (${each.why})`);
     const detail = `QEMU runs ${[...had, ...missing].join(", ")}`;
     return { name, ok: missing.length === 0, detail, ...(missing.length > 0 && { fix: confinementFix(pieces) }) };

@@ -12,12 +12,13 @@ import { Capture, type Captured } from "./capture.js";
 import { checkCommand, type Command } from "./command.js";
 import { inImage } from "./image-config.js";
 import { checkLimit, limits } from "./limits.js";
+import type { PublishedPort } from "./network.js";
 import type { Refusal, RefusalWatch } from "./refusals.js";
 import { signalName } from "./signals.js";
 import type { StartedVm } from "./start.js";
 
 /** A VM whose guest answers, whoever started it. */
-export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config" | "variables"> & { vm: Pick<RunningVm, "exited" | "console">; openGateway?: OpenGateway };
+export type AnsweringVm = Pick<StartedVm, "vmId" | "accelerator" | "channel" | "bootMs" | "config" | "variables" | "publishedPorts"> & { vm: Pick<RunningVm, "exited" | "console">; openGateway?: OpenGateway };
 
 /** A connection to the gateway of a VM with a network, for a while. Throws NOT_FOUND where it is gone. `isReady`: false while it lets nothing through yet. */
 export type OpenGateway = { (): Promise<{ control: GatewayControl; release: () => void }>; isReady?: () => boolean };
@@ -42,6 +43,7 @@ export interface Runner {
   /** Of every command here, unless it says otherwise. */
   variables?: Readonly<Record<string, string>>;
   openGateway?: OpenGateway;
+  publishedPorts?: readonly PublishedPort[];
 }
 
 /** In what surroundings a command runs. */
@@ -116,6 +118,8 @@ export interface ExecResult {
   bootMs: number;
   /** What the network refused the guest meanwhile; absent where it refused nothing. At most 32. */
   refusals?: Refusal[];
+  /** The guest's ports on this host, those that were chosen here included; absent where there are none. */
+  publishedPorts?: readonly PublishedPort[];
 }
 
 /** What the time-out of a command is where none is given: somebody who sits at a terminal is not to be cut off by a default; the VM's time to live does it. */
@@ -183,6 +187,7 @@ async function attend(vm: Runner, guest: RunningCommand, environment: string, re
     // The guest's own clock is the better one, unless it says what can't be.
     durationMs: Math.round(outcome !== undefined && "durationMs" in outcome ? Math.min(outcome.durationMs, elapsedMs) : elapsedMs),
     bootMs: Math.round(vm.bootMs),
+    ...(vm.publishedPorts !== undefined && { publishedPorts: vm.publishedPorts }),
   };
 }
 

@@ -28,6 +28,7 @@ export interface RefusalWatch {
 
 /** From now on. A gateway that is gone refuses everything; one that is not ready by the end (`isReady`) has not been asked for anything. */
 export function watchRefusals(opening: Promise<{ control: GatewayControl; release: () => void }>, onRefused: (refusal: Refusal) => void = () => {}, isReady: () => boolean = () => true): RefusalWatch {
+  const begun = Date.now();
   const found = new Map<string, Refusal>();
   const take = (event: GatewayEvent) => {
     if (event.event === "refused") add(refusalOf(event));
@@ -52,7 +53,9 @@ export function watchRefusals(opening: Promise<{ control: GatewayControl; releas
         watching.then(({ release }) => release()).catch(() => {});
         return [...found.values()];
       }
-      await withDeadline(opened.control.info(), lastMs, "The gateway's last words").catch(() => {}); // answered behind all that was told before
+      // Answered behind all that was told before, and with what was refused before we were listening: nobody waited for that.
+      const info = await withDeadline(opened.control.info(), lastMs, "The gateway's last words").catch(() => undefined);
+      for (const each of info?.last_refusals ?? []) if (Date.parse(each.time) >= begun) add(refusalOf(each));
       opened.control.off("event", take);
       opened.release();
       return [...found.values()];
@@ -60,6 +63,6 @@ export function watchRefusals(opening: Promise<{ control: GatewayControl; releas
   };
 }
 
-function refusalOf({ rule = "", reason = "", protocol, name, address, port }: GatewayEvent): Refusal {
+function refusalOf({ rule = "", reason = "", protocol, name, address, port }: Omit<GatewayEvent, "event">): Refusal {
   return { rule, reason, protocol, ...(name !== undefined && { name }), ...(address !== undefined && { address }), ...(port !== undefined && { port }) };
 }

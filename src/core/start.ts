@@ -75,6 +75,8 @@ export interface StartedVm {
   /** Of a VM with a network. */
   gateway?: VmGateway;
   openGateway?: OpenGateway;
+  /** The guest's ports on this host, those that were chosen here included; absent where there are none. */
+  publishedPorts?: readonly PublishedPort[];
   /** From the start of QEMU to the guest being ready for a command, milliseconds. */
   bootMs: number;
   end(): Promise<void>;
@@ -224,8 +226,9 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
     const bootMs = performance.now() - begin;
     log("guest is ready", { vmId, bootMs: Math.round(bootMs), kernel: channel.hello.kernel, accelerator: vm.accelerator });
     const { published = [], ...using } = networked ?? {};
-    onPhase?.({ phase: "exec", bootMs, ...(published.length > 0 && { publishedPorts: published }) });
-    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, ...using, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
+    const ports = published.length > 0 && { publishedPorts: published };
+    onPhase?.({ phase: "exec", bootMs, ...ports });
+    return { vmId, accelerator: vm.accelerator, channel, vm, bootMs, ...using, ...ports, end: () => endVm(vm, channel), release: () => releaseVm(vm, channel) };
   } catch (error) {
     await vm.end();
     checkSignal(signal); // what broke because it was to end is no failure of its own

@@ -12,6 +12,7 @@ import { manifestType } from "./images/compose.js";
 import type { Manifest, ManifestImage } from "./manifest.js";
 import { places } from "./places.js";
 import { checkInstalled, digestOfName, readManifestOf } from "./store.js";
+import { removeAtLast } from "./temporary.js";
 import { findWanted } from "./wanted.js";
 
 export interface ExportResult {
@@ -32,6 +33,7 @@ export async function exportEnvironment(given: string, directory: string, option
   // Held against prune, which would take the layers away in the middle.
   const lock = await takeLock(places.storeLock(), { shared: true, ...(signal && { signal }) });
   const making = join(dirname(target), `.pyro-export.${randomBytes(6).toString("hex")}`);
+  const cleared = await removeAtLast(making).catch(() => undefined); // a cache that is full is no reason not to export
   try {
     const digest = await digestOfName(name);
     if (digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: `pyro env pull ${name}` });
@@ -60,6 +62,7 @@ export async function exportEnvironment(given: string, directory: string, option
     await rm(making, { recursive: true, force: true }).catch(() => {}); // what was the matter is what is said
     throw toPyroError(error);
   } finally {
+    await cleared?.release();
     await lock.release();
   }
 }

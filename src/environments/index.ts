@@ -12,7 +12,7 @@ export type { PullOptions } from "./pull.js";
 export type { LayerProgress, PullPhase, PullProgress } from "./progress.js";
 export type { PruneOptions, PruneResult } from "./prune.js";
 export { scratchDisk } from "./scratch.js";
-export { diskUsage, makeTemporary, type TemporaryDirectory } from "./temporary.js";
+export { diskUsage, makeTemporary, removeAtLast, type TemporaryDirectory } from "./temporary.js";
 
 // Making and removing environments is most of the code in here and is rarely done: loaded when it is, so that every `run` starts sooner.
 export const pullEnvironment: typeof import("./pull.js").pullEnvironment = async (...args) => (await import("./pull.js")).pullEnvironment(...args);

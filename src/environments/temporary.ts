@@ -11,7 +11,7 @@ import { checkSignal } from "../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 import { log } from "../base/log.js";
-import { takeLock, tryLock } from "../base/lock.js";
+import { takeLock, tryLock, type Lock } from "../base/lock.js";
 import { makePrivate, places } from "./places.js";
 
 export interface TemporaryDirectory {
@@ -23,8 +23,7 @@ export interface TemporaryDirectory {
 /** Makes a directory of mode 0700 on the cache's file system. */
 export async function makeTemporary(): Promise<TemporaryDirectory> {
   const path = join(await makePrivate(places.temporary()), randomBytes(8).toString("hex"));
-  const last = [await findProgram("sh"), "-c", removal, "sh", path] as const;
-  const lock = await takeLock(`${path}.lock`, { last }); // before there is a directory: a sweep then never sees one without its lock
+  const lock = await lockFor(path, `${path}.lock`); // before there is a directory: a sweep then never sees one without its lock
   try {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
@@ -43,8 +42,20 @@ export async function makeTemporary(): Promise<TemporaryDirectory> {
   };
 }
 
+/**
+ * For work in progress that has to be elsewhere: from now on the tree `path`, which need not be there yet, goes with this process, however that ends, or with
+ * `release`. A crash of the host it survives.
+ */
+export async function removeAtLast(path: string): Promise<Lock> {
+  return lockFor(path, join(await makePrivate(places.temporary()), `${randomBytes(8).toString("hex")}.lock`));
+}
+
+async function lockFor(path: string, file: string): Promise<Lock> {
+  return takeLock(file, { last: [await findProgram("sh"), "-c", removal, "sh", path, file] });
+}
+
 /** As `removeTree` does it, and then the lock file. Fails for as long as somebody that is being ended puts files into the directory. */
-const removal = `rm -rf --one-file-system -- "$1" || unshare --map-root-user --map-auto -- rm -rf --one-file-system -- "$1" && rm -f -- "$1.lock"`;
+const removal = `rm -rf --one-file-system -- "$1" || unshare --map-root-user --map-auto -- rm -rf --one-file-system -- "$1" && rm -f -- "$2"`;
 
 /** Removes what dead processes left. Returns how many bytes of disk that were. */
 export async function sweepTemporary(signal?: AbortSignal): Promise<number> {

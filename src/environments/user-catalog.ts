@@ -16,10 +16,23 @@ export interface UserEntry {
 
 const limits = { bytes: 1 << 20, names: 1000, sources: 16 } as const;
 
+const example = '{"schema_version": 1, "environments": [{"name": "ci", "sources": ["registry.example/team/ci:1"]}]}';
+
 /** Empty where there is no such file, unless it was asked for. Throws ENVIRONMENT_INVALID, INVALID_ARGUMENT for names that can't be, NOT_FOUND. */
 export async function readUserCatalog(): Promise<UserEntry[]> {
   const named = settings.userCatalog();
   const path = named ?? join(settings.xdgConfigHome() ?? join(homeDirectory(), ".config"), "pyro-mcp", "catalog.json");
+  try {
+    return await read(path, named);
+  } catch (error) {
+    if (!(error instanceof PyroError) || error.hint !== undefined) throw error;
+    const { code, message } = error;
+    const without = named === undefined ? "move the file away" : "unset PYRO_CATALOG";
+    throw new PyroError(code, message.includes(path) ? message : `${path}: ${message}`, { hint: `Mend it, or ${without} to do without. It looks like this: ${example}`, cause: error });
+  }
+}
+
+async function read(path: string, named: string | undefined): Promise<UserEntry[]> {
   const record = await readRecord(path, limits.bytes);
   if (record === undefined) {
     if (named === undefined) return [];

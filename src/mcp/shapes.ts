@@ -2,6 +2,7 @@
 import * as z from "zod";
 
 const count = () => z.int().min(0);
+const publishedPorts = () => z.array(z.looseObject({ protocol: z.enum(["tcp", "udp"]), host_ip: z.string(), host_port: z.int(), guest_port: z.int() })).optional();
 
 export const vmShape = z.looseObject({
   vm_id: z.string(),
@@ -17,6 +18,7 @@ export const vmShape = z.looseObject({
   execution_mode: z.enum(["pending", "guest", "host_compat"]),
   accelerator: z.enum(["kvm", "tcg"]).optional().describe("What the guest runs under, once started."),
   last_error: z.string().optional().describe("Why it failed."),
+  published_ports: publishedPorts().describe("Its ports on the host, while it is started."),
 });
 
 export const environmentShape = z.looseObject({
@@ -59,5 +61,6 @@ export const execShape = z.looseObject({
   duration_ms: count().describe("The command alone."),
   boot_ms: count().describe("Until the VM was ready."),
   refusals: z.array(z.looseObject({ rule: z.string(), reason: z.string(), protocol: z.string(), name: z.string().optional(), address: z.string().optional(), port: z.int().optional() })).optional().describe("What the network refused the guest meanwhile."),
+  published_ports: publishedPorts().describe("The VM's ports on the host."),
   returned_files: z.array(returnedFileShape).optional(),
 });

@@ -36,7 +36,7 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
   });
   const ended = vm.exited.then((exit): never => {
     if (exit.reason === "ttl") throw new PyroError("TIMEOUT", "The VM's time to live ended before its guest was ready.", { hint: "Give a larger --ttl-seconds (ttl_seconds)." });
-    throw bootFailed(vm, exitReason(exit));
+    throw bootFailed(vm, exitReason(exit), exit.hint);
   });
   const stuck = watch(vm, limits, over.signal).then((reason): never => {
     throw bootFailed(vm, reason);
@@ -75,11 +75,11 @@ async function watch(vm: RunningVm, limits: BootLimits, over: AbortSignal): Prom
   }
 }
 
-function bootFailed(vm: RunningVm, reason: string): PyroError {
+function bootFailed(vm: RunningVm, reason: string, hint?: string): PyroError {
   const console = vm.console();
   const end = console === "" ? "Its console stayed empty." : `The end of its console:\n${console}`;
   return new PyroError("BOOT_FAILED", `The guest did not come up under ${vm.accelerator}: ${reason}.\n${end}`, {
-    hint: vm.accelerator === "kvm" ? "PYRO_ACCELERATOR=tcg runs it without hardware virtualisation. `pyro doctor` tells what this host can do." : "`pyro doctor` tells what this host can do.",
+    hint: vm.accelerator === "kvm" ? "PYRO_ACCELERATOR=tcg runs it without hardware virtualisation. `pyro doctor` tells what this host can do." : hint ?? "`pyro doctor` tells what this host can do.",
   });
 }
 

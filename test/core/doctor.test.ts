@@ -25,6 +25,17 @@ test("what a host forbids is said, with why and what would mend it", async () =>
   expect((await describeConfinement(without({ calls: "opening files in its place: Invalid argument" }), false)).fix).toMatch(/^a kernel from 5\.12 on/);
 });
 
+test("by what this host's files are kept away is said, and what of it is missing is none the less", async () => {
+  const files = (how: string) => all.map((each) => (each.name === "files" ? { ...each, how } : each));
+  expect(await describeConfinement(async () => files("an empty root and Landlock 7"), true)).toMatchObject({ ok: true, detail: expect.stringContaining(", without this host's files (by an empty root and Landlock 7), with filtered system calls") as string });
+  const without = files("Landlock 3").map((each) => (each.name === "namespaces" ? { name: each.name, had: false, why: "this host lets us make none" } : each));
+  expect(await describeConfinement(async () => without, false)).toMatchObject({
+    ok: false,
+    detail: "QEMU runs without privileges, without this host's files (by Landlock 3), with filtered system calls, not in namespaces of its own (this host lets us make none)",
+    fix: expect.stringMatching(/^let users make namespaces/) as string,
+  });
+});
+
 test("a keeper that can't even try is no pass", async () => {
   expect(await describeConfinement(async () => Promise.reject(new Error("no keeper")), false)).toEqual({ name: "confinement", ok: false, detail: "no keeper" });
 });

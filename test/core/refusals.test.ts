@@ -12,8 +12,9 @@ class StandIn extends EventEmitter {
   info = async () => {
     // Told before it answers.
     this.emit("event", { event: "refused", time: "", type: "refused", protocol: "tcp", address: "10.0.0.9", port: 9, rule: "last", reason: "at the end" });
-    return {};
+    return { last_refusals: this.last };
   };
+  last: object[] = [];
   open = async () => ({ control: this as unknown as GatewayControl, release: () => void this.released++ });
   refuse(number: number, rule = "private 10.0.0.0/8"): void {
     this.emit("event", { event: "refused", time: "", type: "refused", protocol: "tcp", address: "10.0.0.1", port: number, rule, reason: `port ${number}` });
@@ -34,6 +35,20 @@ test("what was refused is told once each, in order, with what comes at the very 
   expect(told).toEqual(all);
   expect(all[0]).toEqual({ rule: "private 10.0.0.0/8", reason: "port 80", protocol: "tcp", address: "10.0.0.1", port: 80 });
   expect([gateway.listened, gateway.released, gateway.listenerCount("event")]).toEqual([1, 1, 0]);
+});
+
+test("what was refused before anybody listened is found at the end, and what was refused before that is not", async () => {
+  const gateway = new StandIn();
+  const refused = (port: number, ms: number) => ({ time: new Date(Date.now() + ms).toISOString(), type: "refused", protocol: "tcp", address: "10.0.0.1", port, rule: "private 10.0.0.0/8", reason: `port ${port}` });
+  const before = refused(79, -60_000);
+  const told: Refusal[] = [];
+  const watch = watchRefusals(gateway.open(), (refusal) => told.push(refusal));
+  await new Promise(setImmediate);
+  gateway.refuse(81);
+  gateway.last = [before, refused(80, 0), refused(81, 0), { ...refused(82, 0), time: "no time" }];
+  const all = await watch.end();
+  expect(all.map(({ port }) => port)).toEqual([81, 9, 80]);
+  expect(told).toEqual(all);
 });
 
 test("no more than 32 are kept", async () => {

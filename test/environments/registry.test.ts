@@ -520,6 +520,7 @@ describe("what is kept of images", () => {
 test("a catalog of the user's own: the first source that can be reached", async () => {
   const file = join(temporary.path(), "catalog.json");
   process.env["PYRO_CATALOG"] = file;
+  const mendIt = 'Mend it, or unset PYRO_CATALOG to do without. It looks like this: {"schema_version": 1, "environments": [{"name": "ci", "sources": ["registry.example/team/ci:1"]}]}';
   const write = (environments: unknown) => writeFile(file, JSON.stringify({ schema_version: 1, environments }));
   await write([{ name: "ci", description: "what CI runs in", sources: ["127.0.0.1:1/team/image:two", image(":one")] }]);
   expect(await listEnvironments()).toContainEqual({ name: "ci", version: "-", description: "what CI runs in", distribution: "oci", platform: "linux/amd64", installed: false });
@@ -529,9 +530,14 @@ test("a catalog of the user's own: the first source that can be reached", async 
   expect((await openEnvironment("ci"))!.name).toBe("ci");
   for (const [wrong, message] of [[[{ name: "debian:12", sources: ["a/b"] }], "pyro's own"], [[{ name: "x", sources: [] }], "no source"], [[{ name: "../x", sources: ["a/b"] }], "can't be an environment's name"], [{}, "a list"]] as const) {
     await write(wrong);
-    await expect(listEnvironments()).rejects.toThrow(message);
+    await expect(listEnvironments()).rejects.toMatchObject({ message: expect.stringContaining(message), hint: mendIt });
+    await expect(listEnvironments()).rejects.toThrow(file);
     expect((await openEnvironment("debian:12"))).toBeUndefined(); // the catalog's own names do without it
   }
+  for (const [text, message] of [['{"schema_version": 1,', "is not JSON"], ['{"schema_version": 2, "environments": []}', "is not a whole number from 1 to 1"], ["[]", "is not a JSON object"]] as const) {
+    await writeFile(file, text);
+    await expect(listEnvironments()).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringMatching(new RegExp(`${file}.* ?${message}`)), hint: mendIt });
+  }
   await rm(file);
-  await expect(listEnvironments()).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(listEnvironments()).rejects.toMatchObject({ code: "NOT_FOUND", hint: "PYRO_CATALOG names the file; unset it to do without." });
 });

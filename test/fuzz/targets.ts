@@ -1,12 +1,12 @@
 /** Every decoder on the host of bytes that a guest, a monitor, an image or a registry chose. One that is added here is run by the tests and by `npm run fuzz`. */
-import { readFileSync, rmSync } from "node:fs";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { gzipSync } from "node:zlib";
 import { harmlessLine } from "../../src/base/harmless.js";
+import { afterAll } from "vitest";
 import { FrameDecoder, FrameType, MAX_PAYLOAD, encodeFrame, guestFrames } from "../../src/channel/codec.js";
 import { HelloSearch } from "../../src/channel/connect.js";
 import { parseListing } from "../../src/channel/files.js";
@@ -42,7 +42,7 @@ import { mutateTar, tarSeeds } from "../environments/tar-mutations.js";
 import type { Random, Target } from "./engine.js";
 
 const directory = mkdtempSync(join(tmpdir(), "pyro-fuzz-"));
-process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** Throws what is no PyroError, so that it counts as a fault. */
 function check(holds: boolean, what: string): void {

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { packageRoot } from "../../src/base/paths.js";
@@ -302,6 +303,32 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     (await client(place)).write("e");
     await end;
     expect(exitOf(place)).toBe("asked 137\n");
+  });
+
+  it("waits for an earlier keeper that is still at ending its program, which takes nothing of the later one's along", async () => {
+    const { place, child, ended: end } = await kept(["/bin/sh", "-c", 'trap "sleep 0.3; exit 0" TERM; echo ready >&4; while :; do sleep 0.02; done'], ["--grace-ms", "5000"]);
+    await until(() => logOf(place) === "ready\n");
+    lifeline(child).destroy();
+    const later = keep(place, sleeper);
+    expect(await end).toEqual([0, null]);
+    await serving(place);
+    await until(() => /^[0-9]+\n$/.test(logOf(place)));
+    expect(await ask(await client(place), "p", /\n/)).toBe(logOf(place));
+    expect(readdirSync(place).sort()).toEqual(["console.log", "control", "exit.new", "port.0"]);
+    lifeline(later).destroy();
+    expect(await ended(later)).toEqual([137, null]);
+    expect(exitOf(place)).toBe("maker 137\n");
+  });
+
+  it("starts nothing where another keeper is and stays, and says so", async () => {
+    const { place } = await kept();
+    await until(() => logOf(place) !== "");
+    const other = keep(place, sleeper);
+    const said = text(other.stderr!);
+    expect(await ended(other)).toEqual([125, null]);
+    expect(await said).toContain(`the place ${place}: Device or resource busy`);
+    expect(await ask(await client(place), "p", /\n/)).toBe(logOf(place));
+    expect(readdirSync(place).sort()).toEqual(["console.log", "control", "exit.new", "port.0"]);
   });
 
   it("ends when its directory is removed: nobody could find it any more", async () => {

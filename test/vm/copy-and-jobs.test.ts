@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Vm } from "../../src/index.js";
-import { pyro } from "./pyro.js";
+import { eventually, pyro } from "./pyro.js";
 
 const { Pyro } = (await import(new URL("../../dist/index.js", import.meta.url).pathname)) as typeof import("../../src/index.js");
 
@@ -127,6 +127,26 @@ test("files one by one", async () => {
   await files.remove("/srv/files", { recursive: true });
   await expect(files.stat("/srv/files")).rejects.toMatchObject({ code: "NOT_FOUND" });
   await expect(files.read("/etc/passwd", { maxBytes: 10 })).rejects.toMatchObject({ code: "INVALID_STATE" });
+});
+
+test("a copy out of a VM and an export that are killed leave nothing", async () => {
+  mkdirSync(at("killed"));
+  await vm.exec("head -c 300000000 /dev/zero > /root/large");
+  for (const args of [["cp", `${vmId}:/root/large`, at("killed", "large")], ["cp", "--force", `${vmId}:/root`, at("killed", "root")], ["env", "export", "debian:12-base", at("killed", "exported")]]) {
+    const killed = await pyro(args, {
+      onStart: (child) => {
+        // Once there is something of it.
+        const timer = setInterval(() => {
+          const begun = readdirSync(at("killed"), { recursive: true, encoding: "utf8" }).filter((name) => name.startsWith(".pyro-"));
+          if (begun.length > 1) child.kill("SIGKILL");
+        }, 2);
+        child.once("exit", () => clearInterval(timer));
+      },
+    });
+    expect([args, killed.signal]).toEqual([args, "SIGKILL"]);
+    expect([args, await eventually(30_000, () => readdirSync(at("killed")).length === 0), readdirSync(at("killed"))]).toEqual([args, true, []]);
+  }
+  await vm.exec("rm /root/large");
 });
 
 test("a job outlives whoever started it, is found again, attached to and killed", async () => {

@@ -1,12 +1,15 @@
 // What may go wrong on a host, against what pyro does there. A fault is survived if the call ends (never a hang), ends rightly or with the error that says
 // what happened, leaves nothing running, and the same call works right afterwards. Everything else is lost, and none may be. Faults that other tests try are
 // named with the test, which has to be there, and counted apart.
-import { execFileSync, type ChildProcess } from "node:child_process";
+import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, truncateSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { packageRoot } from "../../src/base/paths.js";
+import { main } from "../built.js";
+import { Layout } from "../environments/image-maker.js";
+import { archive } from "../environments/tar-maker.js";
 import { collect, eventually, processesWith, pyro, startPyro, type PyroResult } from "./pyro.js";
 
 const environment = "debian:12-base";
@@ -110,6 +113,32 @@ async function without(file: string, work: () => Promise<void>): Promise<void> {
     rmSync(file, { force: true });
     renameSync(`${file}.aside`, file);
   }
+}
+
+/**
+ * On a disk that takes 60 ms for whatever changes it: strace holds these calls of pyro's, its keeper's and QEMU's up. It leaves write(2) alone, as
+ * that goes to pipes, too. Ends as pyro does.
+ */
+const slowCalls = "fsync,fdatasync,sync_file_range,pwrite64,pwritev,pwritev2,ftruncate,fallocate,copy_file_range,rename,renameat,renameat2,mkdir,unlink,unlinkat";
+const trace = () => join(directory, "traces", "last");
+const heldUp = () => (existsSync(trace()) ? readFileSync(trace(), "latin1").split("(DELAYED)").length - 1 : 0);
+function traced(words: readonly string[]): ChildProcess {
+  if (spawnSync("strace", ["-f", "-o", "/dev/null", "true"]).status !== 0) skipped("strace is not there, or may not trace");
+  mkdirSync(dirname(trace()), { recursive: true });
+  rmSync(trace(), { force: true });
+  const held = ["-qq", "-f", "-o", trace(), "-e", `trace=${slowCalls}`, "-e", `inject=${slowCalls}:delay_exit=60000`];
+  return spawn("strace", [...held, ...words], { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
+}
+const startSlowly = (words: readonly string[]) => traced(["--seccomp-bpf", process.execPath, main, ...words]);
+async function slowly(least: number, ...words: string[]): Promise<PyroResult> {
+  const result = await collect(startSlowly(words));
+  expect(heldUp(), `calls held up in ${words.join(" ")}`).toBeGreaterThanOrEqual(least);
+  return result;
+}
+
+/** What strace started. */
+function tracedPid(strace: ChildProcess): number {
+  return Number(readFileSync(`/proc/${strace.pid}/task/${strace.pid}/children`, "latin1").trim().split(" ")[0]);
 }
 
 interface Fault {
@@ -241,6 +270,60 @@ const faults: readonly Fault[] = [
     const size = (await exec(id, "sh", "-c", "stat -c %s /root/shrinks 2>/dev/null || echo none")).stdout.trim();
     expect([`0 ${64 << 20}`, "0 1000", "1 none"]).toContain(`${status} ${size}`);
     await gone(id);
+  } },
+  { against: "run", fault: "a slow disk", tried: async () => {
+    const result = await slowly(10, "run", environment, "--quiet", "--", "sh", "-c", "seq 200000 >/root/numbers && sync /root/numbers && md5sum </root/numbers; exit 7");
+    expect([result.status, result.stdout, result.stderr]).toEqual([7, "0e10426a1d5bddffcef02f1345787128  -\n", ""]);
+  } },
+  { against: "template", fault: "a slow disk", tried: async () => {
+    templates().forEach((each) => rmSync(each, { recursive: true }));
+    const result = await slowly(10, "run", environment, "--", "echo", "right");
+    expect([result.status, result.stdout]).toEqual([0, "right\n"]);
+    expect(result.stderr).toContain("phase=template");
+    expect(templates()).toHaveLength(1);
+  } },
+  { against: "exec", fault: "a slow disk under a VM that runs, and under who calls", tried: async () => {
+    const { id } = await created();
+    const attached = collect(traced(ours().filter((each) => each.is !== "other").flatMap((each) => ["-p", String(each.pid)])));
+    expect(await eventually(30_000, () => ours().every((each) => each.is === "other" || !/^TracerPid:\t0$/m.test(readFileSync(`/proc/${each.pid}/status`, "latin1"))))).toBe(true);
+    expect((await exec(id, "sh", "-c", "seq 200000 >/root/numbers && sync /root/numbers && md5sum </root/numbers")).stdout).toBe("0e10426a1d5bddffcef02f1345787128  -\n");
+    expect(heldUp()).toBeGreaterThanOrEqual(2);
+    await gone(id);
+    await attached;
+  } },
+  { against: "copy", fault: "a slow disk, and Ctrl-C on it", tried: async () => {
+    const { id } = await created();
+    const [source, target] = [join(directory, "numbers"), join(directory, "numbers-back")];
+    mkdirSync(source);
+    for (let n = 0; n < 12; n++) writeFileSync(join(source, String(n)), Buffer.alloc(300_000, n));
+    expect((await pyro(["cp", source, `${id}:/root/numbers`], { env })).status).toBe(0);
+    expect((await slowly(2, "cp", `${id}:/root/numbers`, target)).status).toBe(0);
+    execFileSync("diff", ["-r", source, target]);
+    rmSync(target, { recursive: true });
+    const before = readdirSync(directory).toSorted();
+    const child = startSlowly(["cp", `${id}:/root/numbers`, target]);
+    const done = collect(child);
+    expect(await eventually(60_000, () => readdirSync(directory).length > before.length)).toBe(true);
+    process.kill(tracedPid(child), "SIGINT");
+    expect((await done).status).toBe(130);
+    expect(readdirSync(directory).toSorted()).toEqual(before);
+    await gone(id);
+  } },
+  { against: "pull", fault: "a slow disk, and Ctrl-C on it", tried: async () => {
+    const layout = new Layout(join(directory, "layout"));
+    await layout.image([archive({ name: "numbers", data: Buffer.alloc(20_000_000, "0123456789") })], { tag: "numbers", config: { Cmd: ["/numbers"] }, compress: "gzip" });
+    await layout.finish();
+    const name = `${layout.path}:numbers`;
+    const listed = async () => (await pyro(["env", "list", "--json"], { env })).stdout.includes("numbers");
+    const child = startSlowly(["env", "pull", name]);
+    const done = collect(child);
+    expect(await eventually(60_000, () => heldUp() >= 3)).toBe(true);
+    process.kill(tracedPid(child), "SIGINT");
+    expect((await done).status).toBe(130);
+    expect([await listed(), readdirSync(join(cache, "tmp"))]).toEqual([false, []]);
+    expect((await slowly(10, "env", "pull", name)).status).toBe(0);
+    expect([await listed(), readdirSync(join(cache, "tmp"))]).toEqual([true, []]);
+    expect((await pyro(["env", "remove", name], { env })).status).toBe(0);
   } },
   { against: "run", fault: "killed at 60 moments, makers and forks", elsewhere: ["test/vm/fork.test.ts", "killed at any moment, ${killRounds} times: no wrong result, no orphan, and no template that later fails"] },
   { against: "template", fault: "no room for it, or no right to make it", elsewhere: ["test/vm/fork.test.ts", "a template that can't be made costs a boot and no result"] },

@@ -114,6 +114,25 @@ test("a maker killed at any moment of a start leaves a VM that can be started or
   }
 });
 
+test("a start right after the maker of another one was killed waits until what that had started is gone", async () => {
+  const id = await running();
+  expect((await exec(id, "sh", "-c", "echo kept > /root/file")).status).toBe(0);
+  await sdk.stopVm(id);
+  const maker = startPyro(["vm", "start", id]);
+  const monitor = () => processesWith(`/vms/${id}/`).find((line) => !line.includes("pyro-keeper"));
+  expect(await eventually(20_000, () => monitor() !== undefined)).toBe(true);
+  const { keeper } = processesOf(id);
+  process.kill(keeper, "SIGSTOP"); // a slow host's is as late
+  maker.kill("SIGKILL");
+  const again = sdk.startVm(id);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  process.kill(keeper, "SIGCONT");
+  await again;
+  expect((await exec(id, "cat", "/root/file")).stdout).toBe("kept\n");
+  expect(await stateOf(id)).toBe("started");
+  expect(processesWith(`/vms/${id} `).filter((line) => / keep /.test(line))).toHaveLength(1);
+});
+
 describe("the one command of a VM", () => {
   test("its result is the command's, and the VM is gone", async () => {
     const id = await running();

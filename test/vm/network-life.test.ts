@@ -32,8 +32,8 @@ async function ok(args: readonly string[], env: Record<string, string> = {}): Pr
   return result;
 }
 
-/** Running gateways of this build, each its process id. */
-const gateways = () => processesWith(join(dirname(main), "gateway.cjs")).filter((line) => !line.includes("pyro-keeper")).map((line) => line.split(" ")[0]!);
+/** Running gateways of this build and home, each its process id. */
+const gateways = () => processesWith(join(dirname(main), "gateway.cjs")).filter((line) => !line.includes("pyro-keeper")).map((line) => line.split(" ")[0]!).filter((pid) => readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(`HOME=${home}`));
 const placeOf = (vm: string) => join(home, ".local/state/pyro-mcp/vms", vm);
 
 test("a secret reaches its host and nobody else, and is nowhere to be found", async () => {

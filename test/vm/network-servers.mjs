@@ -95,14 +95,14 @@ async function serve(request, response) {
     }
     return void response.end(`${bytes} ${hash.digest("hex")}\n`);
   }
-  const file = join(directory, "www", normalize(url.pathname));
+  const file = join(directory, "www", normalize(url.pathname), url.pathname.endsWith("/") ? "index.html" : "");
   const stat = statSync(file, { throwIfNoEntry: false });
   if (!stat?.isFile()) return void response.writeHead(404).end();
-  response.writeHead(200, { "content-length": stat.size });
+  response.writeHead(200, { "content-length": stat.size, ...(file.endsWith(".html") && { "content-type": "text/html" }) });
   await pipeline(createReadStream(file), response).catch(() => {});
 }
 
-const http = createHttp(serve);
+const http = createHttp({ keepAliveTimeout: 900_000 }, serve);
 http.on("upgrade", (request, socket) => {
   // RFC 6455: the handshake; behind it what comes is given back as it is.
   const accept = createHash("sha1").update(`${request.headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");

@@ -22,6 +22,8 @@ export interface World {
   start(args: readonly string[], env?: Record<string, string>): ChildProcess;
   /** Any program on that host. */
   onHost(command: string, ...args: readonly string[]): ChildProcess;
+  /** Any program where the servers are. It has to end with its standard input. */
+  onInternet(command: string, ...args: readonly string[]): ChildProcess;
   /** What the servers were asked, since the last look. */
   asked(): string[];
   end(): void;
@@ -62,7 +64,8 @@ export async function makeWorld(): Promise<World | string> {
   const directory = mkdtempSync(join(tmpdir(), "pyro-world-"));
   mkdirSync(join(directory, "www"));
   makeCertificates(directory);
-  const servers = spawn("nsenter", [...enter(inner), process.execPath, new URL("network-servers.mjs", import.meta.url).pathname, directory], { stdio: ["pipe", "pipe", "inherit"] });
+  const onInternet = (command: string, ...args: readonly string[]) => spawn("nsenter", [...enter(inner), command, ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const servers = onInternet(process.execPath, new URL("network-servers.mjs", import.meta.url).pathname, directory);
   await said(servers.stdout, /ready\n/);
   let lines = "";
   servers.stdout.on("data", (chunk: Buffer) => (lines += chunk.toString()));
@@ -74,6 +77,7 @@ export async function makeWorld(): Promise<World | string> {
     start,
     pyro: (args, options = {}) => collect(start(args, options.env), options),
     onHost: (command, ...args) => onHost(command, args),
+    onInternet,
     asked: () => {
       const all = lines.split("\n").filter((line) => line !== "");
       lines = "";

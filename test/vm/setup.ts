@@ -3,9 +3,22 @@
 import { mkdtempSync, mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openForMinutes } from "./network-minutes.js";
 import { leftovers, pyro } from "./pyro.js";
 
-export default (): Promise<() => Promise<void>> => prepareHome(["debian:12", "debian:12-base", "debian:12-build"]);
+export default async (): Promise<() => Promise<void>> => {
+  const endHome = await prepareHome(["debian:12", "debian:12-base", "debian:12-build"]);
+  const endMinutes = isAskedFor("network-minutes") ? openForMinutes() : async () => {};
+  return async () => {
+    await endMinutes().finally(endHome);
+  };
+};
+
+/** Of the test files: unless others are named. */
+function isAskedFor(file: string): boolean {
+  const named = process.argv.filter((word) => word.endsWith(".test.ts"));
+  return named.length === 0 || named.some((word) => word.includes(file));
+}
 
 export async function prepareHome(environments: readonly string[]): Promise<() => Promise<void>> {
   const kept = process.env["PYRO_TEST_CACHE"];

@@ -1,5 +1,6 @@
 // QEMU with real guests, below everything that knows what a command is.
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
@@ -59,6 +60,27 @@ test("QEMU runs in its sandbox, with the descriptors it was given and no others 
   if (pieces.get("files")) expect(readdirSync(`/proc/${qemu}/root`).filter((name) => ["home", "root", "tmp", "proc", "dev"].includes(name))).toEqual([]);
   const targets = readdirSync(`/proc/${qemu}/fd`).map((fd) => statLink(`/proc/${qemu}/fd/${fd}`));
   expect(targets.filter((target) => target.startsWith("/") && ![environment.rootDisk, scratchBase, "/dev/null", "/dev/urandom", "/dev/kvm"].includes(target) && !target.startsWith(directory))).toEqual([]);
+});
+
+test("a script that executes QEMU is as good as QEMU, and one that can't do that in a confinement is told so", async () => {
+  const before = process.env["PYRO_QEMU"];
+  const qemu = execFileSync("sh", ["-c", `command -v ${before ?? "qemu-system-x86_64"}`], { encoding: "utf8" }).trim();
+  const wrapper = (name: string, text: string) => {
+    const path = join(directory, name);
+    writeFileSync(path, text, { mode: 0o755 });
+    process.env["PYRO_QEMU"] = path;
+  };
+  try {
+    wrapper("plain", `#!/usr/bin/env sh\nexport WRAPPED=1\nexec ${qemu} "$@"\n`);
+    await boot(await start());
+    if (!new Map((await inspectConfinement()).map(({ name, had }) => [name, had])).get("calls")) return;
+    wrapper("forks", `#!/bin/sh\nhere=$(dirname "$0")\nexec ${qemu} "$@"\n`);
+    await expect(boot(await start())).rejects.toMatchObject({ code: "BOOT_FAILED", message: expect.stringContaining("Cannot fork") as string, hint: expect.stringMatching(/forks is a script\. .*set PYRO_QEMU to QEMU itself\.$/) as string });
+  } finally {
+    if (before === undefined) delete process.env["PYRO_QEMU"];
+    else process.env["PYRO_QEMU"] = before;
+    for (const name of ["plain", "forks"]) rmSync(join(directory, name), { force: true });
+  }
 });
 
 test("the time to live ends a VM, and that is what it says", async () => {

@@ -2,7 +2,9 @@
  * Acts as a monitor that its guest has taken over: started in QEMU's place, by the same code, it tries all that should not be possible, and says on
  * standard error what became of each attempt, `NAME refused ERROR` or `NAME DONE`, with semicolons between, as only the last lines are kept. Where to aim is in the word behind -append, as KEY=VALUE with
  * spaces between: secret (a file of the user's), memory (another VM's), socket (another VM's), port (of a listener on the host), abstract (a socket's
- * name), pid (a process of the user's), reopen (a descriptor that may be opened once more, for writing).
+ * name), pid (a process of the user's, or `parent`), program (one of the user's), reopen (a descriptor that may be opened once more, for writing).
+ *
+ * `takeover without-landlock PROGRAM ARGS` executes a program for which the kernel has no Landlock.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -11,9 +13,11 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
+#include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
@@ -83,6 +87,16 @@ static long forks(long child) {
     return child;
 }
 
+static pid_t victim(void) {
+    return strcmp(target("pid"), "parent") == 0 ? getppid() : (pid_t)atoi(target("pid"));
+}
+
+static long reads_of(pid_t pid, const char *name) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return reads(path);
+}
+
 static void files(void) {
     attempt("read a file of the user's", reads(target("secret")));
     attempt("read another VM's memory", reads(target("memory")));
@@ -109,6 +123,9 @@ static void files(void) {
     attempt("make a name", link("/usr/bin/env", "/made"));
     attempt("remove a file", unlink(target("secret")));
     attempt("rename a file", rename(target("secret"), "/made"));
+    attempt("read a process of the user's environment", reads_of(victim(), "environ"));
+    attempt("read a process of the user's memory", reads_of(victim(), "mem"));
+    attempt("read a process of the user's files", reads_of(victim(), "fd/0"));
     attempt("open by handle", syscall(SYS_open_by_handle_at, AT_FDCWD, NULL, 0));
 }
 
@@ -160,7 +177,7 @@ static void network(void) {
 }
 
 static void processes(void) {
-    pid_t pid = (pid_t)atoi(target("pid"));
+    pid_t pid = victim();
     long other = 0;
     struct iovec ours = {&other, sizeof other}, theirs = {(void *)0x400000, sizeof other};
     attempt("fork", forks(fork()));
@@ -217,7 +234,21 @@ static void tell_where(void) {
     dprintf(2, "user %s\n", getuid() >= 0x70000000 && getgid() == getuid() ? "of its own" : getuid() == 0 ? "root" : "of an ordinary one");
 }
 
+static int without_landlock(char **words) {
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) return 9;
+    execv(words[0], words);
+    return 9;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 2 && strcmp(argv[1], "without-landlock") == 0) return without_landlock(argv + 2);
     for (int n = 1; n + 1 < argc; n++) if (strcmp(argv[n], "-append") == 0) snprintf(targets, sizeof targets, "%s", argv[n + 1]);
     tell_where();
     void (*const sections[])(void) = {files, descriptors, network, processes, privileges};
@@ -225,5 +256,7 @@ int main(int argc, char **argv) {
         sections[n]();
         dprintf(2, "\n");
     }
+    /* Last, as there is no way back from it. */
+    attempt("execute a program of the user's", execve(target("program"), (char *[]){"program", NULL}, (char *[]){NULL}));
     return 0;
 }

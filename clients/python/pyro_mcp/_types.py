@@ -25,6 +25,8 @@ class Vm(TypedDict, total=False):
     #: ``kvm`` or ``tcg``
     accelerator: str
     last_error: str
+    #: while it is started, if there are any
+    published_ports: List[PublishedPort]
 
 
 class Refusal(TypedDict, total=False):
@@ -39,7 +41,8 @@ class Refusal(TypedDict, total=False):
 
 
 class ExecResult(TypedDict, total=False):
-    """``signal`` is there if one ended the command, ``refusals`` if the network refused something; all else always."""
+    """``signal`` is there if one ended the command, ``refusals`` if the network refused something, ``published_ports`` if
+    there are any; all else always."""
 
     vm_id: str
     environment: str
@@ -64,6 +67,7 @@ class ExecResult(TypedDict, total=False):
     #: until the VM was ready, milliseconds
     boot_ms: int
     refusals: List[Refusal]
+    published_ports: List[PublishedPort]
 
 
 class Environment(TypedDict, total=False):

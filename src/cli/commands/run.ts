@@ -2,7 +2,7 @@ import type { Command as Program } from "commander";
 import { limits, runInVm, type ExecResult, type NetworkRequest, type Phase, type RunRequest } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
 import { limitOption, networkOptions, splitNetwork, surroundingOptions, surroundingsOf, type NetworkFlags, type SurroundingFlags } from "../options.js";
-import { phaseLine, refusalLines, warningLine } from "../phases.js";
+import { phaseLine, publishedLines, refusalLines, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { inputOf, terminalOptions, terminalVariables, type TerminalFlags } from "../terminal.js";
 
@@ -52,6 +52,7 @@ async function run(environment: string, command: readonly string[], flags: RunFl
   const ownLines = flags.json !== true && flags.quiet !== true;
   const onPhase = (phase: Phase) => {
     if (ownLines) phaseLine(output, "run", environment, phase);
+    else if (flags.quiet !== true) publishedLines(output, "run", phase);
     if (flags.json !== true) warningLine(output, phase);
   };
   const { rest, request: network } = splitNetwork(flags);

@@ -86,7 +86,8 @@ Example:
     .action(async (vmId: string, flags: JsonFlag) => {
       const status = await statusVm(vmId);
       if (flags.json) return output.json(status);
-      output.result(formatTable(Object.entries(status).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), String(value)])));
+      const { publishedPorts, ...plain } = status;
+      output.result(formatTable([...Object.entries(plain).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), String(value)]), ...portsRow(publishedPorts)]));
     });
 
   vm.command("stats")
@@ -179,7 +180,7 @@ function networkRows(info: NetworkInfo): string[][] {
     ...list("denied_hosts", info.deniedHosts),
     ...list("allowed_nets", info.allowedNets),
     ...(info.guestIp === undefined ? [] : [["guest_ip", info.guestIp], ["gateway_ip", info.gatewayIp!], ["dns", info.dns!], ["interface", info.interface!]]),
-    ...list("published_ports", info.publishedPorts?.map(({ protocol, hostIp, hostPort, guestPort }) => `${hostIp}:${hostPort}:${guestPort}/${protocol}`)),
+    ...portsRow(info.publishedPorts),
     ...list("secrets", info.secrets?.map(({ name, host }) => `${name}@${host}`)),
     ...(info.gatewayRunning === undefined ? [] : [["gateway_running", String(info.gatewayRunning)]]),
     ...(counters === undefined
@@ -192,6 +193,10 @@ function networkRows(info: NetworkInfo): string[][] {
           ["received", formatBytes(counters.bytesReceived)],
         ]),
   ];
+}
+
+function portsRow(ports: NetworkInfo["publishedPorts"] = []): string[][] {
+  return ports.length === 0 ? [] : [["published_ports", ports.map(({ protocol, hostIp, hostPort, guestPort }) => `${hostIp}:${hostPort}:${guestPort}/${protocol}`).join(", ")]];
 }
 
 function auditRow(record: AuditRecord): string[] {

@@ -11,6 +11,7 @@ import { dirname, join } from "node:path";
 import { checkSignal } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { isHole, type TreeEntry } from "../../channel/index.js";
+import { removeAtLast } from "../../environments/index.js";
 import type { CopyCounter } from "./progress.js";
 
 export interface HostWriteOptions {
@@ -27,9 +28,12 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
   if (existing !== undefined && !options.replace) throw exists(destination);
   // Not the destination's name with something behind it: that may be as long as names can be.
   const directory = join(dirname(destination), `.pyro-${randomBytes(6).toString("hex")}`);
+  // Nothing waits for it: it is there within moments, and a copy takes longer than that. Where the cache is full that is no reason not to save what is in a VM.
+  const cleared = removeAtLast(directory).catch(() => undefined);
   try {
     await mkdir(directory, { mode: 0o700 });
   } catch (error) {
+    await (await cleared)?.release();
     throw unwritable(destination, error);
   }
   try {
@@ -38,11 +42,12 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
       throw unfit(error);
     });
     checkSignal(options.signal);
-    await (options.replace ? replace(made, destination, `${directory}/old`) : place(made, destination));
+    await (options.replace ? replace(made, destination, directory) : place(made, destination));
   } catch (error) {
     throw error instanceof PyroError ? error : unwritable(destination, error);
   } finally {
     await removeAll(directory);
+    await (await cleared)?.release();
   }
 }
 
@@ -59,8 +64,12 @@ async function place(made: string, destination: string): Promise<void> {
   }
 }
 
-/** Anything but a directory is replaced in one step. A directory goes to `old` first, and comes back if the new one can't take its place. */
-async function replace(made: string, destination: string, old: string): Promise<void> {
+/**
+ * Anything but a directory is replaced in one step. A directory goes aside first, and comes back if the new one can't take its place. Until then it is not in our directory,
+ * which goes with us: who kills us in between has the old one still.
+ */
+async function replace(made: string, destination: string, directory: string): Promise<void> {
+  const old = `${directory}.old`;
   const kinds = await Promise.all([made, destination].map(kindOf));
   if (!kinds.includes("directory") || kinds[1] === undefined) return rename(made, destination);
   await rename(destination, old);
@@ -68,6 +77,7 @@ async function replace(made: string, destination: string, old: string): Promise<
     await rename(old, destination);
     throw error;
   });
+  await rename(old, `${directory}/old`).catch(() => removeAll(old)); // one that its owner may not write to stays where it is
 }
 
 class TreeWriter {

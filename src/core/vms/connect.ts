@@ -45,6 +45,7 @@ export async function connectVm({ record, found }: Known, options: ConnectOption
     bootMs: record.bootMs ?? 0,
     ...(config && { config }),
     ...(record.variables && { variables: Object.fromEntries(record.variables.map((each) => [each.slice(0, each.indexOf("=")), each.slice(each.indexOf("=") + 1)])) }),
+    ...(record.publishedPorts && { publishedPorts: record.publishedPorts }),
     ...(record.networkEnabled && { openGateway: () => openGateway(found) }),
     vm: found,
     found,

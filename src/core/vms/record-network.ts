@@ -7,9 +7,13 @@ export function parseNetwork(value: unknown): Network | undefined {
   const { policy, publish, secrets } = objectOf(value);
   const { mode, allow_hosts: allowHosts, deny_hosts: denyHosts, allow_nets: allowNets } = objectOf(policy);
   if ((mode !== "public" && mode !== "allow_list") || !isTexts(allowHosts) || !isTexts(denyHosts) || !isTexts(allowNets)) return undefined;
-  const ports = listOf(publish, parsePort);
+  const ports = parsePorts(publish);
   const sources = listOf(secrets, parseSource);
   return ports === undefined || sources === undefined ? undefined : { policy: { mode, allowHosts, denyHosts, allowNets }, publish: ports, secrets: sources };
+}
+
+export function parsePorts(value: unknown): PublishedPort[] | undefined {
+  return listOf(value, parsePort);
 }
 
 export function isVariables(value: unknown): value is string[] {

@@ -5,8 +5,8 @@ import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { toJson } from "../../base/json.js";
 import { readRegular } from "../../base/regular-file.js";
 import { limits } from "../limits.js";
-import type { Network } from "../network.js";
-import { isVariables, parseNetwork } from "./record-network.js";
+import type { Network, PublishedPort } from "../network.js";
+import { isVariables, parseNetwork, parsePorts } from "./record-network.js";
 import { vmStates, type VmState } from "./lifecycle.js";
 
 const schemaVersion = 1;
@@ -36,6 +36,8 @@ export interface Vm {
   lastError?: string;
   /** Where its command will run on the host: what is not isolated, and why. */
   warning?: string;
+  /** While it is started: its ports on this host, those that were chosen here included; absent where there are none. */
+  publishedPorts?: readonly PublishedPort[];
 }
 
 /** What the file holds besides. */
@@ -129,6 +131,7 @@ export function parseVmRecord(text: string): VmRecord | undefined {
   const warning = string("warning", any);
   const hostReason = string("host_reason", any);
   const bootMs = number("boot_ms", { min: 0, max: 1e9 });
+  const publishedPorts = parsePorts(of["published_ports"]);
   return {
     ...(record as VmRecord),
     ...(network !== undefined && { network }),
@@ -139,12 +142,14 @@ export function parseVmRecord(text: string): VmRecord | undefined {
     ...(warning !== undefined && { warning }),
     ...(hostReason !== undefined && { hostReason }),
     ...(bootMs !== undefined && { bootMs }),
+    ...(publishedPorts !== undefined && { publishedPorts }),
   };
 }
 
 /** What of a record is for everybody. */
-export function publicVm({ allowHostCompat: _allow, network: _network, variables: _variables, environmentDigest: _digest, hostReason: _reason, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, ...vm }: VmRecord): Vm {
-  return vm;
+export function publicVm({ allowHostCompat: _allow, network: _network, variables: _variables, environmentDigest: _digest, hostReason: _reason, bootMs: _boot, hostBootId: _id, expiresAtUptimeMs: _uptime, publishedPorts, ...vm }: VmRecord): Vm {
+  // Another start may get others.
+  return vm.state === "started" && publishedPorts !== undefined ? { ...vm, publishedPorts } : vm;
 }
 
 export const vmIdPattern = /^vm-[0-9a-z]{8}$/;

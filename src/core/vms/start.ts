@@ -1,6 +1,7 @@
 /** From a record to a VM that answers and that outlives this process. */
 import { checkSignal } from "../../base/deadline.js";
 import { toPyroError } from "../../base/error.js";
+import { findVm } from "../../vmm/index.js";
 import { openHost } from "../host-compat.js";
 import { isHostsFault } from "../hosts-fault.js";
 import { startVm as startAnswering, type StartOptions } from "../start.js";
@@ -37,10 +38,13 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
 
 async function start(directory: string, record: VmRecord, options: StartOptions): Promise<VmRecord> {
   const { vmId, environment, vcpuCount, memMib, diskMib, ttlSeconds, expiresAtUptimeMs, state, environmentDigest, network } = record;
+  const { publishedPorts: _former, ...before } = record;
+  // Of a start that was broken off, perhaps: with its maker went the lock, and what it had started may still be at its end, with this disk.
+  await (await findVm(directory))?.end();
   const place = { directory, disk: state === "stopped" && environmentDigest !== undefined ? "kept" : "new" } as const;
   const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, endsAtUptimeMs: expiresAtUptimeMs, vmId, place, ...(network && { network, auditFile: auditFileIn(directory) }), ...(environmentDigest !== undefined && { environmentDigest }) }, options);
   try {
-    const started: VmRecord = { ...record, state: "started", executionMode: "guest", accelerator: vm.accelerator, environmentDigest: vm.environmentDigest, bootMs: Math.round(vm.bootMs), ...(vm.variables && { variables: Object.entries(vm.variables).map((pair) => pair.join("=")) }) };
+    const started: VmRecord = { ...before, state: "started", executionMode: "guest", accelerator: vm.accelerator, environmentDigest: vm.environmentDigest, bootMs: Math.round(vm.bootMs), ...(vm.publishedPorts && { publishedPorts: vm.publishedPorts }), ...(vm.variables && { variables: Object.entries(vm.variables).map((pair) => pair.join("=")) }) };
     // Before it is let go: if we die in between, it ends, and the record says so.
     await writeVmRecord(directory, started);
     checkSignal(options.signal); // which has ended it, if it came meanwhile

@@ -9,6 +9,7 @@ import { cancelled } from "../../base/deadline.js";
 import { harmlessLine } from "../../base/harmless.js";
 import { settings } from "../../base/settings.js";
 import { BrokenOff } from "../images/blobs.js";
+import { atPace } from "./pace.js";
 
 export const httpLimits = {
   connectMs: 30_000,
@@ -130,10 +131,10 @@ export function isLoopback(hostname: string): boolean {
   return address === "localhost" || address.endsWith(".localhost") || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
 }
 
-/** The body as it comes; a connection that breaks is REGISTRY's error, and what is not read is dropped. */
+/** The body as it comes; a connection that breaks is REGISTRY's error, as is one that is too slow (`pace.ts`), and what is not read is dropped. */
 export async function* contentOf({ body, url }: Answer, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
   try {
-    yield* body as AsyncIterable<Buffer>;
+    yield* atPace(body as AsyncIterable<Buffer>, url.host);
   } catch (error) {
     throw networkError(error, url, signal);
   } finally {
@@ -143,10 +144,10 @@ export async function* contentOf({ body, url }: Answer, signal: AbortSignal | un
 
 /** Reads a short body. Throws REGISTRY beyond `maxBytes`, and BrokenOff. */
 export async function readBody({ body, url }: Answer, maxBytes: number, signal: AbortSignal | undefined): Promise<Buffer> {
-  const parts: Buffer[] = [];
+  const parts: Uint8Array[] = [];
   let total = 0;
   try {
-    for await (const part of body as AsyncIterable<Buffer>) {
+    for await (const part of atPace(body as AsyncIterable<Buffer>, url.host)) {
       total += part.length;
       if (total > maxBytes) throw new PyroError("REGISTRY", `${url.host} answered with more than ${maxBytes} bytes.`);
       parts.push(part);

@@ -18,13 +18,15 @@ export const vmNetworkInfo = defineTool({
   },
 });
 
-function describe({ vmId, networkEnabled, policy, allowedHosts = [], deniedHosts = [], allowedNets = [], gatewayRunning, lastRefusals = [] }: NetworkInfo): string {
+function describe({ vmId, networkEnabled, policy, allowedHosts = [], deniedHosts = [], allowedNets = [], gatewayRunning, publishedPorts = [], lastRefusals = [] }: NetworkInfo): string {
   if (!networkEnabled) return `${vmId} has no network`;
   const list = (words: readonly string[]) => harmlessLine(words.join(", "), 2000);
   const reach = policy === "public" ? ["the public internet"] : [list(allowedHosts), list(allowedNets)].filter((each) => each !== "");
   return [
     `${vmId} has a network; it may reach ${reach.join(" and ") || "nothing"}${deniedHosts.length === 0 ? "" : `, but not ${list(deniedHosts)}`}`,
     ...(gatewayRunning === false ? ["Its gateway is gone, so that it reaches nothing until it is stopped and started again."] : []),
+    // 0 is one that will be chosen when it is started.
+    ...publishedPorts.filter(({ hostPort }) => hostPort > 0).map(({ protocol, hostIp, hostPort, guestPort }) => `Its port ${guestPort}/${protocol} is ${hostIp}:${hostPort} on the host.`),
     ...lastRefusals.map((each) => harmlessLine(`refused: ${each.protocol} ${[each.name, each.address && `${each.address}:${each.port ?? ""}`].filter(Boolean).join(" ")}: ${each.reason ?? each.rule ?? ""}`, 400)),
   ].join("\n");
 }

@@ -4,7 +4,7 @@ import { open, type FileHandle } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import { keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
+import { findProgram, keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
 import { sleep } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
@@ -108,9 +108,11 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
   };
   const onAbort = () => void end();
   signal?.addEventListener("abort", onAbort, { once: true });
-  const exited = child.exited.then((exit): VmExit => {
+  const exited = child.exited.then(async (exit): Promise<VmExit> => {
     signal?.removeEventListener("abort", onAbort);
-    return { reason: given === undefined ? exitReason(exit, killed) : "failed", ...exit, stderr: given ?? complaint(stderr.tail()) };
+    const reason = given === undefined ? exitReason(exit, killed) : "failed";
+    const hint = reason === "failed" && given === undefined && guestConsole.totalBytes === 0 ? await wrapperHint() : undefined;
+    return { reason, ...exit, stderr: given ?? complaint(stderr.tail()), ...(hint !== undefined && { hint }) };
   });
   if (signal?.aborted) onAbort();
   // The keeper made the sockets before it started QEMU, and the child counts as started when the keeper is: so they are not there yet.
@@ -181,6 +183,20 @@ async function connectFirst(place: string, exited: Promise<VmExit>): Promise<Soc
 /** What QEMU said, without its remark on the card that is meant to have no back end. */
 function complaint(text: string): string {
   return text.split("\n").filter((line) => !/: warning: nic \S+ has no peer$/.test(line)).join("\n").slice(-maxStderrChars);
+}
+
+/** A script in QEMU's place is in QEMU's confinement, and most of what is wrong with one shows only there: its `--version` is asked outside. */
+async function wrapperHint(): Promise<string | undefined> {
+  const program = await findProgram(settings.qemu()).catch(() => undefined);
+  const file = program === undefined ? undefined : await open(program, constants.O_RDONLY).catch(() => undefined);
+  try {
+    if (file === undefined || (await file.read(Buffer.alloc(2), 0, 2, 0)).buffer.toString("latin1") !== "#!") return undefined;
+    return `${program} is a script. It runs in QEMU's confinement, where it can start no process ($(…), pipes) and is shown /usr, /nix/store and the like only: let it end with \`exec\` of a QEMU that is there, by its own name (no -a), or set PYRO_QEMU to QEMU itself.`;
+  } catch {
+    return undefined;
+  } finally {
+    await file?.close();
+  }
 }
 
 function exitReason(exit: ChildExit, killed: boolean): VmExit["reason"] {

@@ -75,6 +75,7 @@ const networked: VmRecord = {
     secrets: [{ name: "TOKEN", host: "example.org" }, { name: "OTHER", host: "example.org", file: "/run/other" }],
   },
   variables: ["TOKEN=pyro_0", "X=a=b"],
+  publishedPorts: [{ protocol: "tcp", hostIp: "127.0.0.1", hostPort: 39_973, guestPort: 80 }],
 };
 
 test("a network is written and read, and is not for everybody", async () => {
@@ -88,8 +89,17 @@ test("a network is written and read, and is not for everybody", async () => {
       secrets: [{ name: "TOKEN", host: "example.org" }, { name: "OTHER", host: "example.org", file: "/run/other" }],
     },
     variables: ["TOKEN=pyro_0", "X=a=b"],
+    published_ports: [{ protocol: "tcp", host_ip: "127.0.0.1", host_port: 39_973, guest_port: 80 }],
   });
   expect(publicVm(networked)).toEqual(publicVm({ ...record, networkEnabled: true }));
+});
+
+test("published ports are for everybody, while the VM is started; what is none is left out", () => {
+  const { publishedPorts: ports } = networked;
+  expect(publicVm({ ...networked, state: "started" }).publishedPorts).toEqual([{ protocol: "tcp", hostIp: "127.0.0.1", hostPort: 39_973, guestPort: 80 }]);
+  for (const state of ["created", "stopped", "failed"] as const) expect(publicVm({ ...networked, state })).not.toHaveProperty("publishedPorts");
+  const read = (published: unknown) => parseVmRecord(JSON.stringify({ ...(JSON.parse(text) as object), published_ports: published }));
+  for (const wrong of [5, [{}], [{ ...ports![0], host_port: 65_536 }]]) expect(read(wrong)).toEqual(record);
 });
 
 test("a network without a policy that can be read never comes to life", () => {
