@@ -147,7 +147,7 @@ static bool map_user(uid_t uid, gid_t gid) {
 }
 
 struct source {
-    int tree; /* what is there, or a detached copy of its mount; -1: `link` is where a symbolic link points */
+    int tree; /* -1: `link` is where a symbolic link points */
     bool directory;
     char path[PATH_MAX], link[256];
 };
@@ -155,7 +155,7 @@ struct source {
 struct sources {
     struct source list[MAX_SOURCES];
     int count;
-    unsigned how; /* flags of open_tree(2), which, other than open(2), is not for the keeper to answer: it does not listen yet */
+    bool mounts; /* detached copies of them; else they are opened where they are */
 };
 
 /* What is not there is left out: not every system has all of it. False if there is no room, or it is there and can't be had. */
@@ -167,14 +167,14 @@ static bool add_source(struct sources *sources, const char *path) {
     if ((size_t)snprintf(source->path, sizeof source->path, "%s", path) >= sizeof source->path) return errno = ENAMETOOLONG, false;
     source->tree = -1;
     source->directory = S_ISDIR(stat.st_mode);
-    if (S_ISLNK(stat.st_mode) && strrchr(path, '/') == path) { /* /lib is one to usr/lib on most systems */
+    if (sources->mounts && S_ISLNK(stat.st_mode) && strrchr(path, '/') == path) { /* /lib is one to usr/lib on most systems */
         ssize_t length = readlink(path, source->link, sizeof source->link - 1);
         if (length <= 0) return false;
         source->link[length] = '\0';
     } else {
         if (S_ISLNK(stat.st_mode) && (fstatat(AT_FDCWD, path, &stat, 0) != 0)) return errno == ENOENT;
         source->directory = S_ISDIR(stat.st_mode);
-        source->tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, sources->how);
+        source->tree = sources->mounts ? (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE) : open(path, O_PATH | O_CLOEXEC);
         if (source->tree < 0) return false;
     }
     sources->count++;
@@ -236,7 +236,7 @@ static bool place_source(const struct source *source) {
 
 /* A new root in a file system that nothing else is in. NULL, or what failed, with errno; nothing of ours has changed then. */
 static const char *enter_root(const char *program) {
-    static struct sources sources = {.how = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE}; /* too large for the stack of a child that shares nothing with anybody */
+    static struct sources sources = {.mounts = true}; /* too large for the stack of a child that shares nothing with anybody */
     /* Else what we mount would show on the host. */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return "making mounts private";
     if (!gather(&sources, program)) return "taking what is to be seen";
@@ -281,7 +281,6 @@ static int restrict_to(const struct sources *sources) {
     if (ruleset < 0) return -1;
     for (int n = 0; n < sources->count; n++) {
         const struct source *source = &sources->list[n];
-        if (source->tree < 0) continue; /* following a link is no access */
         struct landlock_path_beneath_attr beneath = {
             .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE | (source->directory ? LANDLOCK_ACCESS_FS_READ_DIR : 0),
             .parent_fd = source->tree,
@@ -291,16 +290,28 @@ static int restrict_to(const struct sources *sources) {
     return syscall(SYS_landlock_restrict_self, ruleset, 0) == 0 ? version : -1;
 }
 
-/* Both where both can be had, as one may have a hole. True if there is an empty root; where there is none, only Landlock keeps files away. */
-static bool hide_files(struct confine_report *report, bool own_mounts, const char *program) {
-    static struct sources seen;
-    seen.how = OPEN_TREE_CLOEXEC;
+/* Of a root of our own all may be seen. Not open(2): that is for the keeper to answer by now, and it does not listen yet. */
+static bool add_root(struct sources *sources) {
+    struct source *source = &sources->list[0];
+    *source = (struct source){.tree = (int)syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLOEXEC), .directory = true};
+    sources->count = 1;
+    return source->tree >= 0;
+}
+
+/*
+ * Both where both can be had, as one may have a hole. True if there is an empty root; where there is none, only Landlock keeps files away, all but those in
+ * `seen`, or NULL if that could not be opened, for the reason `error`.
+ */
+static bool hide_files(struct confine_report *report, bool own_mounts, const char *program, struct sources *seen, int error) {
     char *said = report->why[CONFINE_FILES];
     const char *failed = own_mounts ? enter_root(program) : NULL;
     bool entered = own_mounts && failed == NULL;
     if (failed != NULL) not_had(report, CONFINE_FILES, failed);
     else snprintf(said, CONFINE_WHY_BYTES, entered ? "an empty root" : "it has no mount namespace");
-    int version = (entered ? add_source(&seen, "/") : gather(&seen, program)) ? restrict_to(&seen) : -1;
+    static struct sources root;
+    if (entered) seen = add_root(&root) ? &root : NULL;
+    errno = error;
+    int version = seen == NULL ? -1 : restrict_to(seen);
     size_t length = strlen(said);
     if (version > 0 && entered) snprintf(said + length, CONFINE_WHY_BYTES - length, " and Landlock %d", version);
     else if (version > 0) snprintf(said, CONFINE_WHY_BYTES, "Landlock %d", version);
@@ -436,6 +447,10 @@ void confine_enter(const struct confine *confine, unsigned long namespaces, cons
     else if ((namespaces & CLONE_NEWUSER) != 0 && !map_user(confine->uid, confine->gid)) not_had(&report, CONFINE_NAMESPACES, "a user namespace can't be used");
     else had(&report, CONFINE_NAMESPACES);
 
+    /* Before opening is for the keeper to answer; and by open(2), as containers' filters mostly refuse open_tree(2), and allow Landlock. */
+    static struct sources seen;
+    bool gathered = gather(&seen, program);
+    int error = errno;
     bool quiet = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
     int listener = quiet ? listen_to_opens(confine->read_count > 0) : -1;
     /* Without it the program must find its files itself, as the user who owns them. */
@@ -443,7 +458,7 @@ void confine_enter(const struct confine *confine, unsigned long namespaces, cons
         not_had(&report, CONFINE_CALLS, "opening files in its place");
         snprintf(report.why[CONFINE_FILES], CONFINE_WHY_BYTES, "it has to open files itself");
     }
-    bool entered = listener >= 0 && hide_files(&report, namespaces != 0, program);
+    bool entered = listener >= 0 && hide_files(&report, namespaces != 0, program, gathered ? &seen : NULL, error);
     for (int n = 0; n <= MAX_CAPABILITY; n++) prctl(PR_CAPBSET_DROP, n, 0, 0, 0); /* from the first that there is not: no effect */
     if (confine->uid != 0) snprintf(report.why[CONFINE_USER], CONFINE_WHY_BYTES, "only root can give it another user");
     else if (!entered || (namespaces & CLONE_NEWUSER) != 0) snprintf(report.why[CONFINE_USER], CONFINE_WHY_BYTES, "it has to find its files by their paths");

@@ -20,7 +20,7 @@
  *       Takes flock(2) on FILE (made 0600), says `waiting` if it has to wait, then `locked`, and holds it until the end
  *       of its standard input or SIGTERM. Exit status 75 with --try when somebody else holds it. PROGRAM (a path) is run
  *       before the lock is let go of, again and again until it succeeds: it clears up after whoever held the lock, while
- *       others that have to end too may still be in its way.
+ *       others that have to end too may still be in its way. With a PROGRAM, SIGTERM does not end what is held.
  *
  *   pyro-keeper limits FILE=VALUE...
  *       Says which limits `keep` could set, and where, or why none.
@@ -267,7 +267,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
     if (!confine_open(&keep->confine, keep->lifeline)) fail("the confinement", NULL);
     int tries_left = LOCK_TRIES;
     for (int n = 0; n < keep->lock_count; n++) keep->locks[n] = lock_shared(lock_files[n], &tries_left);
-    if (place != NULL && !place_open(&keep->place, place)) fail("the place", place);
+    if (place != NULL && !place_open(&keep->place, place, keep->lifeline)) fail("the place", place);
     keep->group.parent = keep->group.fd = -1;
     if (keep->group.limit_count > 0) group_open(&keep->group);
 }
@@ -559,7 +559,7 @@ static void say(const char *word) {
     if (write(STDOUT_FILENO, word, strlen(word)) != (ssize_t)strlen(word)) fail("write", NULL);
 }
 
-/* Waits for the end of standard input or a signal to end. With `waiter`, also for that child's end, and returns false then. */
+/* Waits for the end of standard input or a signal to end (`signals` -1: not for one). With `waiter`, also for that child's end, and returns false then. */
 static bool wait_for_end(int signals, pid_t waiter) {
     struct pollfd wait[] = {{.fd = signals, .events = POLLIN}, {.fd = STDIN_FILENO, .events = POLLIN}};
     for (;;) {
@@ -644,7 +644,11 @@ static int lock_main(int argc, char **argv) {
         close(fd);
     }
     signal(SIGPIPE, SIG_IGN); /* whoever asked may be dead by now; the program is to run all the same */
-    if (write(STDOUT_FILENO, "locked\n", 7) == 7) wait_for_end(signals, 0);
+    /*
+     * What the program removes is whoever asked's, for as long as they live and have not let go of it. Told to end is everything of a session that ends:
+     * removed under their hands, what they put in its place meanwhile would be removed, too.
+     */
+    if (write(STDOUT_FILENO, "locked\n", 7) == 7) wait_for_end(last[0] == NULL ? signals : -1, 0);
     for (int attempt = 0; last[0] != NULL && !run_last(last, &mask) && attempt < LAST_ATTEMPTS; attempt++) poll(NULL, 0, LAST_PAUSE_MS);
     return 0;
 }

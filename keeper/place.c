@@ -10,7 +10,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char control_name[] = "control", exit_name[] = "exit", new_exit_name[] = "exit.new";
@@ -63,20 +62,24 @@ bool place_targets_below(const struct place *place, int limit) {
     return true;
 }
 
-/* A keeper that was here before may still be at ending its program, and would take our sockets for its own then. Briefly, as nobody watches our lifeline yet. */
-static bool own(int directory) {
+/*
+ * A keeper that was here before may still be at ending its program, or have begun so late that nobody found it to end it, and would take our sockets for its
+ * own then. Not for long, and not without our maker.
+ */
+static bool own(int directory, int lifeline) {
     for (int tries = PLACE_TRIES; flock(directory, LOCK_EX | LOCK_NB) != 0; tries--) {
         if (errno != EWOULDBLOCK && errno != EINTR) return false;
         if (tries == 0) return errno = EBUSY, false;
-        nanosleep(&(struct timespec){.tv_nsec = PLACE_RETRY_MS * 1000000L}, NULL);
+        struct pollfd maker = {.fd = lifeline, .events = POLLRDHUP};
+        if (poll(&maker, 1, PLACE_RETRY_MS) > 0) return errno = ECANCELED, false;
     }
     return true;
 }
 
-bool place_open(struct place *place, const char *directory) {
+bool place_open(struct place *place, const char *directory, int lifeline) {
     place->owner = -1;
     place->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (place->directory < 0 || !own(place->directory) || fchdir(place->directory) != 0) return false;
+    if (place->directory < 0 || !own(place->directory, lifeline) || fchdir(place->directory) != 0) return false;
     umask(077);
     if (unlink(exit_name) != 0 && errno != ENOENT) return false;
     if ((place->exit = reserve_exit()) < 0) return false;

@@ -28,7 +28,7 @@ enum {
     PLACE_EXIT_BYTES = 64,
     PLACE_LOOK_MS = 5000, /* between two looks whether the directory is there */
     PLACE_RETRY_MS = 10,
-    PLACE_TRIES = 100, /* a second, for the keeper that was there before */
+    PLACE_TRIES = 500, /* five seconds, for the keeper that was there before */
 };
 
 struct place_file {
@@ -62,10 +62,10 @@ bool place_add_log(struct place *place, const char *what, bool beside);
 bool place_targets_below(const struct place *place, int limit);
 
 /*
- * Makes all of it. False with errno, EBUSY if another keeper is there and stays. The program's descriptors must be taken by then, or one of ours might
- * get such a number.
+ * Makes all of it. False with errno: EBUSY if another keeper is there and stays, ECANCELED if the other end of `lifeline` closes before it goes. The program's
+ * descriptors must be taken by then, or one of ours might get such a number.
  */
-bool place_open(struct place *place, const char *directory);
+bool place_open(struct place *place, const char *directory, int lifeline);
 
 /* In the program's process, before it is executed. */
 void place_enter(const struct place *place);

@@ -47,7 +47,12 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
   const args = ["lock", ...(options.shared ? ["--shared"] : []), ...(options.try ? ["--try"] : []), "--", file, ...(options.last ?? [])];
   const child = await keepChild(nativeProgram("pyro-keeper"), args, { stdio: ["pipe", "pipe", "pipe"], ...(options.last === undefined ? {} : { graceMs: lastMs }) });
   const stderr = keepTail(child.stdio[2]!, 4096);
-  const onAbort = () => void child.end();
+  // With `last` it only believes its input that we let go of it.
+  const end = () => {
+    child.stdio[0]!.destroy();
+    return child.end();
+  };
+  const onAbort = () => void end();
   options.signal?.addEventListener("abort", onAbort, { once: true });
   if (options.signal?.aborted) onAbort();
   try {
@@ -66,10 +71,10 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
       void child.exited.then(() => resolve(false), () => resolve(false));
     });
     if (options.signal?.aborted) {
-      await child.end(); // also where it has the lock: it is about to let go of it
+      await end(); // also where it has the lock: it is about to let go of it
       throw cancelled(options.signal);
     }
-    if (locked) return { release: async () => void (await child.end()) };
+    if (locked) return { release: async () => void (await end()) };
     if (options.try && (await child.exited).code === 75) return undefined;
     throw lockError(file, stderr());
   } finally {

@@ -161,6 +161,33 @@ test("what clears up after us is gone when we are done, and one that can't be ha
   expect([readFileSync(at("to"), "utf8"), readdirSync(directory)]).toEqual(["y", ["to"]]);
 });
 
+test("what clears up is told to end while we go on, as all is that belongs to a session that ends: nothing is removed", async () => {
+  mkdirSync(at("to"));
+  writeFileSync(at("to", "old"), "old");
+  const names = Array.from({ length: 3000 }, (_, n) => `f${n}`).sort();
+  const entries = async function* (): AsyncIterable<TreeEntry> {
+    yield folder("");
+    for (const name of names) yield file(name, "new");
+    for (const pid of processesWith(join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp/tmp"))) process.kill(pid, "SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 10)); // else what it does would come too late to be in our way
+  };
+  await writeHostTree(at("to"), entries(), new CopyCounter(), { replace: true });
+  expect(readdirSync(at("to")).sort()).toEqual(names);
+  expect(readdirSync(directory)).toEqual(["to"]);
+});
+
+function processesWith(word: string): number[] {
+  const found = readdirSync("/proc").filter((name) => {
+    try {
+      return /^[0-9]+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, "latin1").includes(word);
+    } catch {
+      return false; // it is gone
+    }
+  });
+  expect(found).toHaveLength(2); // the keeper, and the one that holds the lock
+  return found.map(Number);
+}
+
 test("a destination whose directory is not there", async () => {
   await expect(writeHostTree(at("no", "where"), each([folder("")]), new CopyCounter())).rejects.toMatchObject({ code: "NOT_FOUND", message: `The directory ${at("no")} is not there.` });
 });

@@ -320,7 +320,19 @@ describe.each(Object.entries(builds))("%s build", (_, program) => {
     expect(exitOf(place)).toBe("maker 137\n");
   });
 
-  it("starts nothing where another keeper is and stays, and says so", async () => {
+  it("ends with its maker while it waits for an earlier keeper, and takes nothing of that one's along", async () => {
+    const { place } = await kept();
+    await until(() => logOf(place) !== "");
+    const other = keep(place, sleeper);
+    const said = text(other.stderr!);
+    lifeline(other).destroy();
+    expect(await ended(other)).toEqual([125, null]);
+    expect(await said).toContain(`the place ${place}: Operation canceled`);
+    expect(await ask(await client(place), "p", /\n/)).toBe(logOf(place));
+    expect(readdirSync(place).sort()).toEqual(["console.log", "control", "exit.new", "port.0"]);
+  });
+
+  it.runIf(program === builds.static)("starts nothing where another keeper is and stays, and says so", async () => {
     const { place } = await kept();
     await until(() => logOf(place) !== "");
     const other = keep(place, sleeper);

@@ -4,7 +4,8 @@
  * spaces between: secret (a file of the user's), memory (another VM's), socket (another VM's), port (of a listener on the host), abstract (a socket's
  * name), pid (a process of the user's, or `parent`), program (one of the user's), reopen (a descriptor that may be opened once more, for writing).
  *
- * `takeover without-landlock PROGRAM ARGS` executes a program for which the kernel has no Landlock.
+ * `takeover without-landlock PROGRAM ARGS` executes a program for which the kernel has no Landlock, `without-mount-calls` one that may not ask for
+ * mounts in the newer way, as containers' filters have it.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -234,11 +235,11 @@ static void tell_where(void) {
     dprintf(2, "user %s\n", getuid() >= 0x70000000 && getgid() == getuid() ? "of its own" : getuid() == 0 ? "root" : "of an ordinary one");
 }
 
-static int without_landlock(char **words) {
+static int without(unsigned call, unsigned error, char **words) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
@@ -248,7 +249,8 @@ static int without_landlock(char **words) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 2 && strcmp(argv[1], "without-landlock") == 0) return without_landlock(argv + 2);
+    if (argc > 2 && strcmp(argv[1], "without-landlock") == 0) return without(SYS_landlock_create_ruleset, ENOSYS, argv + 2);
+    if (argc > 2 && strcmp(argv[1], "without-mount-calls") == 0) return without(SYS_open_tree, EPERM, argv + 2);
     for (int n = 1; n + 1 < argc; n++) if (strcmp(argv[n], "-append") == 0) snprintf(targets, sizeof targets, "%s", argv[n + 1]);
     tell_where();
     void (*const sections[])(void) = {files, descriptors, network, processes, privileges};

@@ -196,6 +196,7 @@ const script = `for n in user mnt net pid ipc uts; do echo 0 >/proc/sys/user/max
 
 it.for([
   { kernel: "a kernel that has Landlock", before: [], files: true },
+  { kernel: "one that has it, in a container that may not ask for mounts", before: ["./takeover", "without-mount-calls"], files: true },
   { kernel: "a kernel that has no Landlock", before: ["./takeover", "without-landlock"], files: false },
 ])("where no namespaces can be made, what is missing is said, and all else holds: $kernel", ({ before, files }, { skip }) => {
   const copies = mkdtempSync(join(directory, "plain-"));
@@ -210,7 +211,7 @@ it.for([
   const { stdout, stderr, status } = spawnSync(words[0]!, words.slice(1), { cwd: copies, stdio: ["ignore", "pipe", "pipe", ...fds], encoding: "utf8" });
   fds.forEach(closeSync);
   skip(status === 1 || status === 9, `no user namespaces here: ${stderr.slice(0, 200)}`);
-  skip(files && stdout.includes("no Landlock"), `this kernel has none: ${stdout}`);
+  skip(files && /no Landlock: (?:Function not implemented|Operation not supported)/.test(stdout), `this kernel has none: ${stdout}`);
   expect(status).toBe(0);
   const pieces = parsePieces(stdout);
   expect(Object.fromEntries(pieces)).toEqual({ privileges: true, user: false, namespaces: false, files, calls: true });

@@ -22,6 +22,9 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
   return withVm(vmId, options.signal, async ({ directory, record, isNews }) => {
     next(vmId, record.state, "start", record.lastError);
     if (isNews) await writeVmRecord(directory, record); // else how this start ends would be taken for how the last run did
+    // Of a start that was broken off, perhaps: with its maker went the lock, and what it had started may still be at its end, with this disk. Where that can't be ended
+    // this start has not begun, and so not failed.
+    await (await findVm(directory))?.end();
     try {
       return publicVm(await start(directory, record, options));
     } catch (error) {
@@ -39,8 +42,6 @@ export function startVm(vmId: string, options: StartOptions = {}): Promise<Vm> {
 async function start(directory: string, record: VmRecord, options: StartOptions): Promise<VmRecord> {
   const { vmId, environment, vcpuCount, memMib, diskMib, ttlSeconds, expiresAtUptimeMs, state, environmentDigest, network } = record;
   const { publishedPorts: _former, ...before } = record;
-  // Of a start that was broken off, perhaps: with its maker went the lock, and what it had started may still be at its end, with this disk.
-  await (await findVm(directory))?.end();
   const place = { directory, disk: state === "stopped" && environmentDigest !== undefined ? "kept" : "new" } as const;
   const vm = await startAnswering({ environment, vcpuCount, memMib, diskMib, ttlSeconds, endsAtUptimeMs: expiresAtUptimeMs, vmId, place, ...(network && { network, auditFile: auditFileIn(directory) }), ...(environmentDigest !== undefined && { environmentDigest }) }, options);
   try {

@@ -1,7 +1,7 @@
 /** QEMU as a process: under the keeper, with its monitor, console and ports attached. */
 import { constants, statSync } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
-import type { Socket } from "node:net";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { findProgram, keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
@@ -165,7 +165,7 @@ function fileLog(place: string, name: string): Log {
   };
 }
 
-/** Our own connection to the first port of a VM with a place; none if it ended at once. */
+/** Our own connection to the first port of a VM with a place; one that is closed if it ended at once. */
 async function connectFirst(place: string, exited: Promise<VmExit>): Promise<Socket[]> {
   let over = false;
   void exited.then(() => (over = true));
@@ -173,7 +173,7 @@ async function connectFirst(place: string, exited: Promise<VmExit>): Promise<Soc
     try {
       return [await connectIn(place, placeNames.port(0))];
     } catch (error) {
-      if (over) return [];
+      if (over) return [new Socket().destroy()];
       if (!["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "")) throw error;
     }
     await sleep(1);

@@ -326,6 +326,13 @@ describe("verbs at once", () => {
     await expect(execVm(id, { command: "true" })).rejects.toMatchObject({ code: "NOT_FOUND" });
   });
 
+  test("a start that can't end what a broken-off one left has not failed: the VM is as it was", async () => {
+    const record = await recorded({ state: "created" });
+    symlinkSync("control", join(directoryOf(), "control")); // asked to end by a way that leads nowhere
+    await expect(startVm(id)).rejects.toMatchObject({ message: expect.stringContaining("ELOOP") as string });
+    expect(await readVmRecord(directoryOf())).toEqual(record);
+  });
+
   test("a call that was cancelled before it began ends nothing", async () => {
     await recorded();
     const keeper = await running();
