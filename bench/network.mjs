@@ -1,11 +1,13 @@
 // What the guest's network costs: throughput each way, connections and answers one after the other. Floor: QEMU's built-in user network (slirp), which
-// runs inside of QEMU, in a guest forked from the same template, with the same addresses inside. Both guests run the same Perl against the same server on
-// this host; they take turns, so a busy machine hits both. Megabytes (10^6) by MB, pairs by PAIRS. And: the gateway's processor time and memory, and what a
-// network adds to the start of a VM.
+// runs inside of QEMU, in a guest forked from the same template, with the same addresses inside. Where there is passt (PASST, or in PATH), a third guest has that: written in C, a
+// process beside QEMU as ours is, it shows what being one costs. All guests run the same Perl against the same server on this host; they take turns, so a busy machine hits each.
+// Megabytes (10^6) by MB, rounds by PAIRS, connections and answers a round by COUNT. And: the gateway's processor time and memory, and what a network adds to the start of a VM.
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync, readdirSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { networkInterfaces } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
+import { join } from "node:path";
 import { connectChannel } from "../dist/channel/index.js";
 import { execInVm } from "../dist/core/exec.js";
 import { guestNetwork } from "../dist/core/guest-network.js";
@@ -18,7 +20,7 @@ import { describeMs, median } from "./statistics.mjs";
 
 const pairs = Number(process.env.PAIRS ?? 5);
 const bytes = Number(process.env.MB ?? 100) * 1e6;
-const rounds = 300;
+const rounds = Number(process.env.COUNT ?? 300);
 const name = "debian:12";
 const memMib = 1024;
 const bulk = Buffer.alloc(1 << 20, "x");
@@ -46,10 +48,14 @@ const vm = await startVm({ environment: name, vcpuCount: 1, memMib, ttlSeconds: 
 const gateway = gatewayPid();
 const idle = rollup(gateway);
 const environment = await openEnvironment(name);
-const bare = forkBare(environment, findTemplate(environment.digest, memMib), { accelerator: vm.accelerator, memMib }, withSlirp);
-const channel = await connectChannel(bare.port, { fresh: true, signal: AbortSignal.timeout(120_000) });
-await channel.identify({ vmId: "vm-bench", hostname: "bench", machineId: randomBytes(16).toString("hex"), network: guestNetwork });
-const guests = { slirp: { vm: { ...vm, channel, openGateway: undefined, variables: {} }, host: guestNetwork.gateway }, gateway: { vm, host: own } };
+const bare = [];
+const passt = process.env.PASST ?? (process.env.PATH ?? "").split(":").map((each) => join(each, "passt")).find((each) => existsSync(each));
+const guests = {
+  slirp: { vm: await bareGuest(withSlirp), host: guestNetwork.gateway },
+  ...(passt === undefined ? {} : { passt: { vm: await bareGuest(await startPasst(passt)), host: guestNetwork.gateway } }),
+  gateway: { vm, host: own },
+};
+if (passt === undefined) console.log("passt is not here to compare with");
 
 try {
   console.log(`accelerator ${vm.accelerator}; floor: QEMU's built-in user network`);
@@ -60,15 +66,15 @@ try {
   await report("answers over one connection, one after the other", "p", "a second", (ms) => (rounds * 1000) / ms);
   console.log(`gateway, idle: ${(idle.Rss / 1000).toFixed(0)} MB resident, of which its share is ${(idle.Pss / 1000).toFixed(0)} MB; goal: at most 55 MB`);
 } finally {
-  await bare.end();
+  for (const each of bare) await each.end();
   await vm.end();
   server.close();
 }
 await reportStart();
 
 async function report(what, mode, unit, rateOf) {
-  const rates = { slirp: [], gateway: [] };
-  const turns = ["slirp", "gateway"];
+  const turns = Object.keys(guests);
+  const rates = Object.fromEntries(turns.map((whose) => [whose, []]));
   let spent = 0;
   for (const whose of turns) await turn(guests[whose], mode); // the first of each is translated
   for (let pair = 0; pair < pairs; pair++) {
@@ -77,11 +83,13 @@ async function report(what, mode, unit, rateOf) {
       rates[whose].push(rateOf(await turn(guests[whose], mode)));
       if (whose === "gateway") spent += cpuMs(gateway) - before;
     }
-    turns.reverse();
+    turns.push(turns.shift());
   }
-  const show = (of) => `${median(of).toFixed(0)} ${unit} (${Math.min(...of).toFixed(0)} to ${Math.max(...of).toFixed(0)})`;
+  const show = (whose) => `${whose} ${median(rates[whose]).toFixed(0)} ${unit} (${Math.min(...rates[whose]).toFixed(0)} to ${Math.max(...rates[whose]).toFixed(0)})`;
+  const ratio = (one, other) => `${one} by ${other} ${median(rates[one].map((rate, pair) => rate / rates[other][pair])).toFixed(2)}`;
   const each = mode === "u" || mode === "d" ? `${((spent / pairs / bytes) * 1e6).toFixed(2)} s a GB` : `${(spent / pairs / rounds).toFixed(2)} ms each`;
-  console.log(`${what}, ${pairs} times: slirp ${show(rates.slirp)}, gateway ${show(rates.gateway)}; ratio pair by pair ${median(rates.gateway.map((one, pair) => one / rates.slirp[pair])).toFixed(2)}; goal: at least 1; the gateway's processor time ${each}`);
+  const others = "passt" in guests ? [ratio("passt", "slirp"), ratio("gateway", "passt")] : [];
+  console.log(`${what}, ${pairs} times: ${Object.keys(guests).map(show).join(", ")}; round by round ${[ratio("gateway", "slirp"), ...others].join(", ")}; goal: at least slirp's; the gateway's processor time ${each}`);
 }
 
 /** The guest says how long it took, milliseconds. */
@@ -114,11 +122,39 @@ function serve(socket) {
   });
 }
 
-/** The same card, with QEMU's own network behind it that has the addresses of ours. */
-function withSlirp(words) {
+/** A fork with the network that `change` puts into its command; all have the same addresses inside. */
+async function bareGuest(change) {
+  const machine = forkBare(environment, findTemplate(environment.digest, memMib), { accelerator: vm.accelerator, memMib }, change);
+  bare.push(machine);
+  const channel = await connectChannel(machine.port, { fresh: true, signal: AbortSignal.timeout(120_000) });
+  await channel.identify({ vmId: "vm-bench", hostname: "bench", machineId: randomBytes(16).toString("hex"), network: guestNetwork });
+  return { ...vm, channel, openGateway: undefined, variables: {} };
+}
+
+/** The same card, with another network behind it. */
+function withNet(words, net) {
   const at = words.findIndex((word) => word.startsWith("virtio-net-device"));
+  return [...words.slice(0, at - 1), "-netdev", `${net},id=net`, "-device", `${words[at]},netdev=net`, ...words.slice(at + 1)];
+}
+
+function withSlirp(words) {
   const { address, gateway: host, prefix } = guestNetwork;
-  return [...words.slice(0, at - 1), "-netdev", `user,id=net,ipv6=off,net=${host.replace(/\d+$/, "0")}/${prefix},host=${host},dns=${host.replace(/\d+$/, "3")},dhcpstart=${address}`, "-device", `${words[at]},netdev=net`, ...words.slice(at + 1)];
+  return withNet(words, `user,ipv6=off,net=${host.replace(/\d+$/, "0")}/${prefix},host=${host},dns=${host.replace(/\d+$/, "3")},dhcpstart=${address}`);
+}
+
+async function startPasst(program) {
+  const directory = mkdtempSync(join(tmpdir(), "pyro-bench-"));
+  const socket = join(directory, "socket");
+  const { address, gateway: host, prefix } = guestNetwork;
+  // It gives up root, which has nothing to do with what is measured; then it could not make its socket here.
+  const child = spawn(program, ["-f", "-4", "-s", socket, "-a", address, "-n", String(prefix), "-g", host, "-m", "9000", ...(process.getuid() === 0 ? ["--runas", "0"] : [])], { stdio: "ignore" });
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  bare.push({ end: async () => (child.kill(), await ended, rmSync(directory, { recursive: true })) });
+  while (!existsSync(socket)) {
+    if (child.exitCode !== null) throw new Error(`passt ended with status ${child.exitCode}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  return (words) => withNet(words, `stream,server=off,addr.type=unix,addr.path=${socket}`);
 }
 
 /** The newest gateway of this host is ours: the bench runs alone. */

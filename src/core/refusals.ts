@@ -42,7 +42,7 @@ export function watchRefusals(opening: Promise<{ control: GatewayControl; releas
   };
   const watching = opening.then(async (opened) => {
     opened.control.on("event", take);
-    await opened.control.listen();
+    await opened.control.listen(["refused"]);
     return opened;
   });
   watching.catch((error: unknown) => add({ rule: "gateway", reason: toPyroError(error).message, protocol: "any" }));

@@ -27,6 +27,8 @@ import { readDatagram, sendDatagram, type Datagram } from "./wire/udp.js";
 export interface GatewayOptions {
   /** Frames to and from the guest; whoever reads it calls `receive`. */
   socket: Socket;
+  /** Its descriptor, where it is known. */
+  descriptor?: number;
   hook: PolicyHook;
   audit: Audit;
   resolve(name: string, type: number): Promise<Resolution>;
@@ -64,12 +66,13 @@ export class Gateway {
   readonly #relays = new Map<Endpoint, Relay>();
   #hook: PolicyHook;
   #flushing = false;
+  #flushingLater = false;
 
   constructor(options: GatewayOptions) {
     this.#options = options;
     this.#hook = options.hook;
-    this.#link = new Link(options.socket, { guest: wire.guestMac, gateway: wire.gatewayMac }, { begun: () => this.#flushSoon(), drained: () => this.#drained() });
-    this.#tcp = new TcpConnections(this.#link, () => this.#flushSoon(), {
+    this.#link = new Link(options.socket, { guest: wire.guestMac, gateway: wire.gatewayMac }, { begun: () => this.#flushSoon(), drained: () => this.#drained() }, options.descriptor);
+    this.#tcp = new TcpConnections(this.#link, (isPatient) => (isPatient ? this.#flushLater() : this.#flushSoon()), {
       incoming: (endpoint) => this.#incoming(endpoint),
       overflow: ({ local, localPort }) => this.#refuse("tcp", local, localPort, { allowed: false, rule: "limit", reason: `more than ${tcpLimits.maxConnections} connections at once (maxConnections)` }),
       held: () => this.#relays.size,
@@ -82,6 +85,7 @@ export class Gateway {
 
   /** Bytes from the guest's side of the cable. False if no more is to be read until `resume`. Throws nothing, whatever they are; a cable that is out of step is cut. */
   receive(chunk: Buffer): boolean {
+    this.#flushing = true; // below, once for all
     const isWhole = this.#reader.push(chunk, (bytes, start, end) => this.#frame(bytes, start, end));
     if (!isWhole) this.#options.socket.destroy();
     this.#flush();
@@ -231,16 +235,28 @@ export class Gateway {
 
   // ---- turns
 
+  /** Once what is being handled is: the guest waits for it. */
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    setImmediate(() => this.#flush());
+    process.nextTick(() => this.#flush());
+  }
+
+  /** At the end of the turn, so that it is in one packet, or at least in one interrupt of the guest's, with what else the turn brings. */
+  #flushLater(): void {
+    if (this.#flushing || this.#flushingLater) return;
+    this.#flushingLater = true;
+    setImmediate(() => {
+      this.#flushingLater = false;
+      this.#flush();
+    });
   }
 
   #flush(): void {
-    this.#flushing = false;
+    this.#flushing = true; // what is begun by it is sent by it
     this.#tcp.flush();
     this.#link.flush();
+    this.#flushing = false;
   }
 
   #drained(): void {

@@ -3,6 +3,8 @@ import type { Writable } from "node:stream";
 
 const leastBlockBytes = 2_048;
 const maxBlockBytes = 65_536;
+/** The last block of the least size that was written, for the next question of whichever connection. */
+let spare: Buffer | undefined;
 
 export class HostWriter {
   readonly #target: Writable;
@@ -28,7 +30,7 @@ export class HostWriter {
       let block = this.#blocks.at(-1);
       if (block === undefined || block.used === block.bytes.length) {
         const wanted = Math.max(leastBlockBytes, end - start, (block?.bytes.length ?? 0) * 2);
-        this.#blocks.push((block = { bytes: Buffer.allocUnsafeSlow(Math.min(maxBlockBytes, wanted)), used: 0 }));
+        this.#blocks.push((block = { bytes: newBlock(Math.min(maxBlockBytes, wanted)), used: 0 }));
       }
       const copied = bytes.copy(block.bytes, block.used, start, end);
       block.used += copied;
@@ -53,7 +55,7 @@ export class HostWriter {
   #flushSoon(): void {
     if (this.#soon) return;
     this.#soon = true;
-    queueMicrotask(() => {
+    process.nextTick(() => {
       this.#soon = false;
       this.#flush();
     });
@@ -70,18 +72,26 @@ export class HostWriter {
     this.#blocks = [];
     this.#credit = 0;
     this.#writing = true;
-    this.#target.cork();
+    if (blocks.length > 1) this.#target.cork();
     blocks.forEach(({ bytes, used }, index) => {
       const isLast = index === blocks.length - 1;
-      this.#target.write(bytes.subarray(0, used), isLast ? (error) => this.#written(error, credit) : undefined);
+      this.#target.write(bytes.subarray(0, used), isLast ? (error) => this.#written(error, credit, bytes) : undefined);
     });
-    this.#target.uncork();
+    if (blocks.length > 1) this.#target.uncork();
   }
 
-  #written(error: Error | null | undefined, credit: number): void {
+  #written(error: Error | null | undefined, credit: number, last: Buffer): void {
     this.#writing = false;
+    if (error == null && last.length === leastBlockBytes) spare = last;
     if (this.#closed || error != null) return; // the socket's own event tells
     this.#consumed(credit);
     this.#flush();
   }
+}
+
+function newBlock(lengthBytes: number): Buffer {
+  if (spare?.length !== lengthBytes) return Buffer.allocUnsafeSlow(lengthBytes);
+  const block = spare;
+  spare = undefined;
+  return block;
 }

@@ -62,8 +62,6 @@ export class Relay implements EndpointEvents {
     audit.write({ type: "connect", protocol: "tcp", ...options.facts });
     audit.count("connectionsOpen");
     audit.count("connectionsTotal");
-    socket.setNoDelay(true);
-    socket.setKeepAlive(true, keepAliveMs);
     if ("opened" in host) host.opened((failure, said) => (failure === undefined ? this.#connect(said) : this.#hostFailed(failure)));
     else this.#listen();
     socket.on("error", (error) => this.#hostFailed(error));
@@ -205,6 +203,9 @@ export class Relay implements EndpointEvents {
   #listen(): void {
     this.#connected = true;
     const { host, endpoint } = this.#options;
+    // Not before it is connected: Node would do it then once more.
+    this.#socket.setNoDelay(true);
+    this.#socket.setKeepAlive(true, keepAliveMs);
     if ("opened" in host && host.read !== undefined) host.read((bytes) => this.#fromHost(Buffer.from(bytes)), () => endpoint.shareBytes);
     else this.#socket.on("data", (chunk: Buffer) => this.#fromHost(chunk) || this.#socket.pause());
     this.#socket.on("end", () => this.#endpoint.end());

@@ -75,6 +75,7 @@ export async function runGateway(makeHook: (policy: unknown) => PolicyHook): Pro
     const resolver = new UpstreamResolver(resolvers);
     const gateway = new Gateway({
       socket: cable,
+      descriptor: gatewayDescriptors.cable,
       hook,
       audit,
       secrets,

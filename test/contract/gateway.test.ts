@@ -71,9 +71,16 @@ test("ports are published, listed and closed, and events told; the audit is a fi
   expect(published[0]!.host_port).toBeGreaterThan(0);
   await control.listen();
   const event = once(control, "event");
+  const other = await connectGateway(directory);
+  const heard: unknown[] = [];
+  other.on("event", (each) => heard.push(each));
+  await other.listen(["refused"]);
   const udp = await control.publish({ protocol: "udp", host_ip: "127.0.0.1", host_port: 0, guest_port: 53 });
   expect((await event)[0]).toMatchObject({ event: "publish", type: "publish", protocol: "udp", address: "127.0.0.1", port: udp.host_port, guest_port: 53 });
   expect((await control.info()).published_ports).toEqual([...published, udp]);
+  await other.info(); // answered behind what it was told
+  expect(heard).toEqual([]);
+  other.close();
   await control.unpublish(udp);
   await expect(control.unpublish(udp)).rejects.toMatchObject({ code: "NOT_FOUND" });
   await expect(control.publish({ protocol: "tcp", host_ip: "::1", host_port: 0, guest_port: 80 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });

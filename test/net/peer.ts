@@ -40,6 +40,8 @@ export class Peer implements EndpointContext {
   readonly sink = new Frames();
   readonly endpoint: Endpoint;
   readonly events: string[] = [];
+  /** When the endpoint wanted to be flushed. */
+  readonly asked: ("soon" | "later")[] = [];
   received = Buffer.alloc(0);
   share = 1024 * 1024;
   /** Milliseconds. */
@@ -72,7 +74,7 @@ export class Peer implements EndpointContext {
   }
 
   now = () => this.time;
-  flushSoon = () => {};
+  flushSoon = (_endpoint: Endpoint, isPatient = false) => void this.asked.push(isPatient ? "later" : "soon");
   watch = () => {};
   closed = () => {};
   acknowledgeSoon = () => {};

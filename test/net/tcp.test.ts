@@ -271,6 +271,40 @@ describe("ending", () => {
     expect(peer.events).toEqual(["opened", "ended", "closed"]);
   });
 
+  test("the acknowledgment of the guest's end waits for our own to go with", () => {
+    const peer = new Peer();
+    peer.acknowledges = false;
+    peer.open();
+    peer.send("AF", { sequence: 0 });
+    expect(peer.events).toEqual(["opened", "ended"]);
+    expect(peer.take()).toEqual([]);
+    peer.endpoint.end();
+    expect(peer.take()).toEqual([{ flags: "AF", sequence: 0, acknowledgment: 1, window: 0, data: "" }]);
+    peer.send("A", { sequence: 1, acknowledgment: 1 });
+    expect(peer.events).toEqual(["opened", "ended", "closed"]);
+  });
+
+  test("what the guest waits for is sent at once, an end with what else the turn brings", () => {
+    const peer = new Peer();
+    peer.open();
+    peer.asked.length = 0;
+    peer.endpoint.send(Buffer.from("answer"));
+    expect(peer.asked).toEqual(["soon"]);
+    peer.endpoint.end();
+    expect(peer.asked).toEqual(["soon", "later"]);
+    expect(peer.take()).toMatchObject([{ flags: "AFP", data: "answer" }]);
+  });
+
+  test("the guest's end is acknowledged without one, a moment later", () => {
+    const peer = new Peer();
+    peer.acknowledges = false;
+    peer.open();
+    peer.send("AF", { sequence: 0 });
+    expect(peer.take()).toEqual([]);
+    peer.endpoint.acknowledge();
+    expect(peer.take()).toEqual([ack(1)]);
+  });
+
   test("the server first: it is remembered for a while", () => {
     const peer = new Peer();
     peer.open();

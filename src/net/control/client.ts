@@ -61,9 +61,9 @@ export class GatewayControl extends EventEmitter<{ event: [GatewayEvent]; close:
     return (await this.#ask("info", {})) as GatewayInfo;
   }
 
-  /** From now on `event` is emitted for every record of the audit. */
-  async listen(): Promise<void> {
-    await this.#ask("events", {});
+  /** From now on `event` is emitted for every record of the audit, or those of these types alone: what nobody wants to hear is not sent. */
+  async listen(types?: readonly GatewayEvent["type"][]): Promise<void> {
+    await this.#ask("events", types === undefined ? {} : { types });
   }
 
   close(): void {

@@ -15,7 +15,8 @@ export type Methods = Record<string, (params: Record<string, unknown>) => unknow
 export class ControlServer {
   readonly #methods: Methods;
   readonly #clients = new Set<Duplex>();
-  readonly #listeners = new Set<JsonLines>();
+  /** And of which types of records each wants to hear; undefined for all. */
+  readonly #listeners = new Map<JsonLines, ReadonlySet<unknown> | undefined>();
 
   constructor(methods: Methods) {
     this.#methods = methods;
@@ -25,7 +26,7 @@ export class ControlServer {
   serve(stream: Duplex, more: Methods = {}): void {
     if (this.#clients.size >= maxClients) return void stream.destroy();
     this.#clients.add(stream);
-    const methods: Methods = { ...this.#methods, ...more, events: () => (this.#listeners.add(lines), {}) };
+    const methods: Methods = { ...this.#methods, ...more, events: ({ types }) => (this.#listeners.set(lines, Array.isArray(types) ? new Set(types) : undefined), {}) };
     // In order: what is asked for second must not overtake.
     let last: Promise<void> = Promise.resolve();
     const lines: JsonLines = new JsonLines(stream, (request) => {
@@ -38,7 +39,8 @@ export class ControlServer {
   }
 
   tell(record: AuditRecord): void {
-    for (const lines of this.#listeners) {
+    for (const [lines, types] of this.#listeners) {
+      if (types !== undefined && !types.has(record.type)) continue;
       if (lines.waitingBytes <= maxUnreadEventBytes) lines.write({ event: record.type, ...record });
     }
   }

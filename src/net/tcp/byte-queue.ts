@@ -2,6 +2,8 @@
 
 /** Shorter chunks are merged into one of this length, so that a server which sends single bytes does not cost a hundred times what it sends. */
 const mergedBytes = 4096;
+/** The last such chunk that nobody needs any more, for the next queue: a question and its answer would make one each time. */
+let spare: Buffer | undefined;
 
 export class ByteQueue {
   #chunks: Buffer[] = [];
@@ -29,7 +31,8 @@ export class ByteQueue {
     let at = 0;
     while (at < chunk.length) {
       if (this.#room === 0) {
-        this.#chunks.push(Buffer.allocUnsafeSlow(mergedBytes).subarray(0, 0));
+        this.#chunks.push((spare ?? Buffer.allocUnsafeSlow(mergedBytes)).subarray(0, 0));
+        spare = undefined;
         this.#room = mergedBytes;
       }
       const last = this.#chunks.at(-1)!;
@@ -60,6 +63,7 @@ export class ByteQueue {
       this.#skipped -= this.#chunks[this.#first++]!.length;
     }
     if (this.#first === this.#chunks.length) {
+      if (this.#room > 0) spare = this.#chunks.at(-1);
       this.#chunks = [];
       this.#first = this.#skipped = this.#room = 0;
     } else if (this.#first >= 32) {

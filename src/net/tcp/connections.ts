@@ -39,7 +39,7 @@ export interface TcpEvents {
 export class TcpConnections implements EndpointContext {
   readonly sink: FrameSink;
   readonly #events: TcpEvents;
-  readonly #flush: () => void;
+  readonly #flush: (isPatient: boolean) => void;
   readonly #segment = new Segment();
   /** By the address that is not the guest's, then by both ports in one number. */
   readonly #byAddress = new Map<number, Map<number, Endpoint>>();
@@ -54,8 +54,8 @@ export class TcpConnections implements EndpointContext {
   #randomAt = 0;
   #nextPort = firstPort;
 
-  /** `flush` asks for `flush()` to be called soon. */
-  constructor(sink: FrameSink, flush: () => void, events: TcpEvents) {
+  /** `flush` asks for `flush()` to be called soon; if it is patient, when the host's sockets have had their turn. */
+  constructor(sink: FrameSink, flush: (isPatient: boolean) => void, events: TcpEvents) {
     this.sink = sink;
     this.#flush = flush;
     this.#events = events;
@@ -122,9 +122,9 @@ export class TcpConnections implements EndpointContext {
     return performance.now();
   }
 
-  flushSoon(endpoint: Endpoint): void {
+  flushSoon(endpoint: Endpoint, isPatient = false): void {
     this.#toFlush.add(endpoint);
-    this.#flush();
+    this.#flush(isPatient);
   }
 
   acknowledgeSoon(endpoint: Endpoint): void {

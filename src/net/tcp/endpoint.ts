@@ -15,8 +15,8 @@ export interface EndpointContext {
   readonly sink: FrameSink;
   /** Milliseconds on a clock that never goes back. */
   now(): number;
-  /** Calls `flush` soon, once for all that happens until then. */
-  flushSoon(endpoint: Endpoint): void;
+  /** Calls `flush` soon, once for all that happens until then; a little later where it is nothing that the guest waits for. */
+  flushSoon(endpoint: Endpoint, isPatient?: boolean): void;
   /** Calls `acknowledge` a little later: what is to be acknowledged may go with an answer by then. */
   acknowledgeSoon(endpoint: Endpoint): void;
   /** Calls `expire` once `endpoint.deadline` has passed. */
@@ -167,7 +167,7 @@ export class Endpoint {
   end(): void {
     if (this.#ending) return;
     this.#ending = true;
-    this.#context.flushSoon(this);
+    this.#context.flushSoon(this, true);
   }
 
   /** Breaks the connection off. */
@@ -362,8 +362,9 @@ export class Endpoint {
     const start = segment.start + early;
     const taken = Math.min(segment.end - start, room);
     this.#received = (this.#received + taken) | 0;
-    // Two segments' worth is told at once, so that a stream flows; less may wait for an answer to go with (RFC 9293, 3.8.6.3).
-    if (taken === 0 || ((this.#received - this.#told) | 0) >= 2 * this.#mss) {
+    const isInVain = taken === 0 && segment.end > start; // a probe of a window that is closed
+    // Two segments' worth is told at once, so that a stream flows; less, and an end alone, may wait for an answer to go with (RFC 9293, 3.8.6.3).
+    if (isInVain || ((this.#received - this.#told) | 0) >= 2 * this.#mss) {
       this.#ackDue = "now";
       this.#context.flushSoon(this);
     } else this.#acknowledgeSoon();

@@ -1,9 +1,10 @@
 /**
  * The guest's cable: Ethernet frames over a stream socket, each behind its length (4 bytes, big-endian), as QEMU's `-netdev stream` has it.
  *
- * What is written is gathered in blocks and goes out once a turn of the event loop. Nothing is refused here: whoever makes frames looks at
+ * What is written is gathered in blocks until `flush`. Nothing is refused here: whoever makes frames looks at
  * `congested` first, and the guest's frames are not read while what they caused is not taken.
  */
+import { writeSync } from "node:fs";
 import type { Socket } from "node:net";
 
 /** More is no frame: QEMU's own limit is 4096 + 65536 (`NET_BUFSIZE`). */
@@ -83,6 +84,7 @@ export interface LinkEvents {
 
 export class Link implements FrameSink {
   readonly #socket: Socket;
+  readonly #descriptor: number | undefined;
   readonly #header: Buffer;
   readonly #events: LinkEvents;
   #block: Block = newBlock();
@@ -90,8 +92,10 @@ export class Link implements FrameSink {
   #pendingBytes = 0;
   #waiting = false;
 
-  constructor(socket: Socket, macs: { guest: Buffer; gateway: Buffer }, events: LinkEvents) {
+  /** `descriptor` is the socket's own, if it is known. */
+  constructor(socket: Socket, macs: { guest: Buffer; gateway: Buffer }, events: LinkEvents, descriptor?: number) {
     this.#socket = socket;
+    this.#descriptor = descriptor;
     this.#header = Buffer.concat([macs.guest, macs.gateway]);
     this.#events = events;
   }
@@ -110,7 +114,7 @@ export class Link implements FrameSink {
     const frameBytes = ethernetBytes + payloadBytes;
     if (this.#block.used + lengthBytes + frameBytes > blockBytes) {
       this.flush();
-      this.#block = this.#spare.pop() ?? newBlock();
+      if (this.#block.used > 0) this.#block = this.#spare.pop() ?? newBlock();
     }
     const { bytes, used, flushed } = this.#block;
     if (used === flushed) this.#events.begun();
@@ -126,11 +130,29 @@ export class Link implements FrameSink {
   /** Hands what was written to the socket. */
   flush(): void {
     const block = this.#block;
-    const bytes = block.used - block.flushed;
+    let bytes = block.used - block.flushed;
     if (bytes === 0) return;
+    const taken = this.#writeNow(block);
+    block.flushed += taken;
+    bytes -= taken;
+    this.#pendingBytes -= taken;
+    if (bytes === 0) {
+      if (block.writes === 0) block.used = block.flushed = 0;
+      return;
+    }
     block.writes++;
     this.#socket.write(block.bytes.subarray(block.flushed, block.used), () => this.#written(block, bytes));
     block.flushed = block.used;
+  }
+
+  /** How many bytes the socket has taken at once. A stream's machinery costs as much as the system call, and what waits for the packet waits for it. */
+  #writeNow({ bytes, flushed, used }: Block): number {
+    if (this.#descriptor === undefined || this.#socket.destroyed || this.#socket.writableLength > 0) return 0;
+    try {
+      return writeSync(this.#descriptor, bytes, flushed, used - flushed);
+    } catch {
+      return 0; // it is full, or gone: the stream waits, or tells
+    }
   }
 
   #written(block: Block, bytes: number): void {
