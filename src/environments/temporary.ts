@@ -54,8 +54,8 @@ async function lockFor(path: string, file: string): Promise<Lock> {
   return takeLock(file, { last: [await findProgram("sh"), "-c", removal, "sh", path, file] });
 }
 
-/** As `removeTree` does it, and then the lock file. Fails for as long as somebody that is being ended puts files into the directory. */
-const removal = `rm -rf --one-file-system -- "$1" || unshare --map-root-user --map-auto -- rm -rf --one-file-system -- "$1" && rm -f -- "$2"`;
+/** As `removeTree` does it, and then the lock file. Fails for as long as somebody that is being ended puts files into the directory. Where all went well there is nothing, and an `rm` that knows no such flag does no harm. */
+const removal = `[ ! -e "$1" ] || rm -rf --one-file-system -- "$1" || unshare --map-root-user --map-auto -- rm -rf --one-file-system -- "$1" && rm -f -- "$2"`;
 
 /** Removes what dead processes left. Returns how many bytes of disk that were. */
 export async function sweepTemporary(signal?: AbortSignal): Promise<number> {

@@ -46,8 +46,7 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
   } catch (error) {
     throw error instanceof PyroError ? error : unwritable(destination, error);
   } finally {
-    await removeAll(directory);
-    await (await cleared)?.release();
+    await removeAll(directory).finally(async () => (await cleared)?.release());
   }
 }
 
