@@ -42,9 +42,10 @@ test("500 sequences of layers give the tree that umoci gives", { timeout: 1_200_
 });
 
 /** Any image in a layout directory: PYRO_TEST_IMAGE=DIRECTORY:TAG. */
-test.runIf(process.env["PYRO_TEST_IMAGE"])("a real image gives the tree that umoci gives", { timeout: 600_000 }, async ({ skip }) => {
+const image = process.env["PYRO_TEST_IMAGE"];
+if (image !== undefined) test("a real image gives the tree that umoci gives", { timeout: 600_000 }, async ({ skip }) => {
   skip(!ready, "not root, or umoci or python3 is not installed");
-  const [layout = "", tag = ""] = process.env["PYRO_TEST_IMAGE"]!.split(":");
+  const [layout = "", tag = ""] = image.split(":");
   const blob = async (digest: string) => readFile(join(layout, "blobs/sha256", digest.slice(7)));
   const { manifests } = JSON.parse(await readFile(join(layout, "index.json"), "utf8")) as { manifests: { digest: string; annotations: Record<string, string> }[] };
   const manifest = JSON.parse((await blob(manifests.find((each) => each.annotations["org.opencontainers.image.ref.name"] === tag)!.digest)).toString()) as { config: { digest: string }; layers: { digest: string; size: number }[] };
