@@ -60,6 +60,7 @@ async function keepOpen(home: string, signal: AbortSignal): Promise<Outcome> {
   const world = await makeWorld();
   if (typeof world === "string") return { why: world };
   try {
+    if (signal.aborted) return { why: "all tests were over before it began" };
     const audit = join(home, "audit.jsonl");
     const args = ["run", "--quiet", "--allow-host", "www.example.com", "--audit-file", audit, "--timeout-seconds", "900", "debian:12", "--", "sh", "-ec", script];
     const result = await world.pyro(args, { env: { HOME: home }, timeoutMs: 1_000_000, onStart: (child) => signal.addEventListener("abort", () => child.kill("SIGTERM")) });
