@@ -28,12 +28,12 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
   if (existing !== undefined && !options.replace) throw exists(destination);
   // Not the destination's name with something behind it: that may be as long as names can be.
   const directory = join(dirname(destination), `.pyro-${randomBytes(6).toString("hex")}`);
-  // Nothing waits for it: it is there within moments, and a copy takes longer than that. Where the cache is full that is no reason not to save what is in a VM.
-  const cleared = removeAtLast(directory).catch(() => undefined);
+  // First of all: who kills us at any later moment leaves nothing. Where the cache is full that is no reason not to save what is in a VM.
+  const cleared = await removeAtLast(directory).catch(() => undefined);
   try {
     await mkdir(directory, { mode: 0o700 });
   } catch (error) {
-    await (await cleared)?.release();
+    await cleared?.release();
     throw unwritable(destination, error);
   }
   try {
@@ -46,7 +46,7 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
   } catch (error) {
     throw error instanceof PyroError ? error : unwritable(destination, error);
   } finally {
-    await removeAll(directory).finally(async () => (await cleared)?.release());
+    await removeAll(directory).finally(() => cleared?.release());
   }
 }
 
