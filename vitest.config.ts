@@ -6,6 +6,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 // VM tests run one file at a time: two emulated guests on two cores only slow each other down.
 // The catalog is made from Debian's archive: tests wait for no registry elsewhere.
 const env = { PYRO_CATALOG_FROM: "archive" };
+// What is waited for comes or never does. Whatever has an end is far from it on a machine that is several times slower than ours, or that stands still for a while.
+const patience = { hookTimeout: 900_000, expect: { poll: { timeout: 120_000 } } };
 
 /** What has run since the beginning is looked at last, whatever took how long the last time: the less there is to wait for. */
 class MinutesLast extends BaseSequencer {
@@ -20,9 +22,10 @@ export default defineConfig({
   test: {
     maxWorkers: Math.max(3, availableParallelism() - 1), // most of what they do is wait for processes
     sequence: { sequencer: MinutesLast },
+    teardownTimeout: 900_000, // what the tests left behind is looked for then
     projects: [
-      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/kvm/**", "test/contract/**"], env, testTimeout: 60_000 } },
-      { test: { name: "contract", include: ["test/contract/**/*.test.ts"], env, testTimeout: 120_000 } },
+      { test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/vm/**", "test/kvm/**", "test/contract/**"], env, testTimeout: 300_000, ...patience } },
+      { test: { name: "contract", include: ["test/contract/**/*.test.ts"], env, testTimeout: 600_000, ...patience } },
       {
         test: {
           name: "vm",
@@ -30,11 +33,11 @@ export default defineConfig({
           globalSetup: ["test/vm/setup.ts"],
           env,
           fileParallelism: false,
-          testTimeout: 300_000,
-          hookTimeout: 900_000,
+          testTimeout: 1_200_000,
+          ...patience,
         },
       },
-      { test: { name: "kvm", include: ["test/kvm/**/*.test.ts"], globalSetup: ["test/kvm/setup.ts"], testTimeout: 600_000, hookTimeout: 900_000 } },
+      { test: { name: "kvm", include: ["test/kvm/**/*.test.ts"], globalSetup: ["test/kvm/setup.ts"], testTimeout: 1_200_000, ...patience } },
     ],
   },
 });

@@ -51,7 +51,7 @@ export class FakeGuest {
 
 export async function connected(): Promise<{ guest: FakeGuest; channel: Channel }> {
   const guest = new FakeGuest();
-  return { guest, channel: await connectChannel(guest.port, { fresh: true, deadlineMs: 10_000 }) };
+  return { guest, channel: await connectChannel(guest.port, { fresh: true, deadlineMs: 120_000 }) };
 }
 
 /** Resolves when everything that was said so far has been heard. */

@@ -19,7 +19,7 @@ beforeEach(async () => {
   complaints = "";
   child = spawn(program, ["3", "4"], { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"] });
   child.stderr!.on("data", (part: Buffer) => (complaints += part.toString().slice(0, 4096)));
-  channels = await Promise.all([3, 4].map((fd) => connectChannel(child.stdio[fd] as Duplex, { deadlineMs: 20_000 })));
+  channels = await Promise.all([3, 4].map((fd) => connectChannel(child.stdio[fd] as Duplex, { deadlineMs: 120_000 })));
 });
 
 afterEach(async () => {

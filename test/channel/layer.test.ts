@@ -22,7 +22,7 @@ beforeEach(async () => {
   complaints = "";
   child = spawn(program, ["3"], { stdio: ["ignore", "ignore", "pipe", "pipe"], env: { ...process.env, PYRO_CHANGES: directory } });
   child.stderr!.on("data", (part: Buffer) => (complaints += part.toString().slice(0, 4096)));
-  channel = await connectChannel(child.stdio[3] as Duplex, { deadlineMs: 20_000 });
+  channel = await connectChannel(child.stdio[3] as Duplex, { deadlineMs: 120_000 });
 });
 
 afterEach(async () => {

@@ -28,7 +28,7 @@ beforeEach(async () => {
   gateway = spawn("python3", ["-c", openListener, join(directory, "net"), process.execPath, program], { stdio: ["ignore", "inherit", "inherit", "pipe", "pipe"] });
   exited = once(gateway, "close");
   control = new GatewayControl(gateway.stdio[4] as Socket);
-  await expect.poll(() => existsSync(join(directory, "net")), { timeout: 60_000 }).toBe(true);
+  await expect.poll(() => existsSync(join(directory, "net"))).toBe(true);
 });
 
 afterEach(async () => {

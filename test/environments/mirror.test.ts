@@ -70,7 +70,7 @@ beforeAll(async () => {
     outgoing.writeHead(data === undefined ? 404 : 200).end(data);
   });
   await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-}, 60_000);
+});
 
 afterAll(async () => {
   process.env = before;

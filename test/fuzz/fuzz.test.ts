@@ -12,7 +12,7 @@ const only = process.env["PYRO_FUZZ"];
 const seconds = Number(process.env["PYRO_FUZZ_SECONDS"] ?? 1);
 const seed = Number(process.env["PYRO_FUZZ_SEED"] ?? Date.now() % 2 ** 31);
 
-test.each(targets.filter(({ name }) => only === undefined || name === only))("$name: taken or refused, and nothing else", { timeout: seconds * 1000 + 120_000 }, async (target) => {
+test.each(targets.filter(({ name }) => only === undefined || name === only))("$name: taken or refused, and nothing else", { timeout: seconds * 1000 + 600_000 }, async (target) => {
   await coverage.of([]);
   const { executions, taken, refused, slowestMs } = await fuzz(target, { ms: seconds * 1000, seed, keep: only !== undefined });
   const covered = await coverage.of(target.sources);

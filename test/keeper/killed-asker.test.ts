@@ -11,7 +11,7 @@ test("whoever asks the keeper and is killed before it is answered does not hold 
   try {
     const program = join(directory, "killed-asker");
     execFileSync("cc", ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-o", program, join(import.meta.dirname, "killed-asker.c"), join(import.meta.dirname, "../../keeper/confine.c")]);
-    const { stdout, code } = await promisify(execFile)(program, { timeout: 30_000, killSignal: "SIGKILL" }).then(({ stdout }) => ({ stdout, code: 0 as unknown }), (error: { stdout: string; code: unknown }) => error);
+    const { stdout, code } = await promisify(execFile)(program, { timeout: 240_000, killSignal: "SIGKILL" }).then(({ stdout }) => ({ stdout, code: 0 as unknown }), (error: { stdout: string; code: unknown }) => error);
     skip(code === 77, "no seccomp filter with a listener can be had here");
     expect({ code, stdout }).toEqual({ code: 0, stdout: "answered\n" });
   } finally {

@@ -115,7 +115,7 @@ test("1,000 calls, 50 at a time, in bounded memory", async () => {
 });
 
 test("what it refuses to do", () => {
-  const pyro = (...args: string[]) => spawnSync(process.execPath, [main, "mcp", "serve", ...args], { encoding: "utf8", timeout: 20_000, env: { PATH: process.env["PATH"]!, HOME: home } });
+  const pyro = (...args: string[]) => spawnSync(process.execPath, [main, "mcp", "serve", ...args], { encoding: "utf8", timeout: 200_000, env: { PATH: process.env["PATH"]!, HOME: home } });
   const open = pyro("--http", "0.0.0.0:0");
   expect(open).toMatchObject({ status: 2, stdout: "" });
   expect(open.stderr).toContain("0.0.0.0 is not a loopback address");

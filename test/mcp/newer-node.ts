@@ -9,7 +9,7 @@ let found: { node: string; directory: string } | undefined;
 /** Where they are. */
 export function officialTools(): { node: string; directory: string } {
   if (found !== undefined) return found;
-  const { status, stdout, stderr } = spawnSync("npx", ["-y", ...packages.flatMap((name) => ["-p", name]), "-c", "command -v conformance"], { encoding: "utf8", timeout: 600_000 });
+  const { status, stdout, stderr } = spawnSync("npx", ["-y", ...packages.flatMap((name) => ["-p", name]), "-c", "command -v conformance"], { encoding: "utf8", timeout: 900_000 });
   if (status !== 0) throw new Error(`npx: status ${status}\n${stderr}`);
   const directory = dirname(stdout.trim().split("\n").at(-1)!);
   return (found = { node: `${directory}/node`, directory });

@@ -202,10 +202,10 @@ describe("everything else", () => {
     const patient = new Watched().push("HEL");
     expect(patient.forwarded.length).toBe(0);
     const late = new Watched().push("GET");
-    await expect.poll(() => patient.forwarded.toString(), { timeout: 20_000 }).toBe("HEL");
+    await expect.poll(() => patient.forwarded.toString()).toBe("HEL");
     patient.push("LO\n");
     expect(patient.forwarded.toString()).toBe("HELLO\n");
-    await expect.poll(() => late.forwarded.toString(), { timeout: 20_000 }).toBe("GET");
+    await expect.poll(() => late.forwarded.toString()).toBe("GET");
     late.push(" / HTTP/1.1\r\nHost: a\r\n\r\n");
     expect(late.seen).toEqual(["http: it paused in its first line"]);
     expect(late.forwarded.toString()).toBe("GET");

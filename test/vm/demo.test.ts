@@ -1,7 +1,7 @@
 // The demonstrations on real VMs. In `demo ollama` only the model is a stand-in.
 import { afterAll, afterEach, expect, test } from "vitest";
 import { calls, ollamaStandIn, says, type StandIn } from "../core/ollama-stand-in.js";
-import { collect, eventually, leftovers, pyro, startPyro } from "./pyro.js";
+import { collect, leftForGood, pyro, startPyro } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 const opened: StandIn[] = [];
@@ -9,8 +9,7 @@ afterEach(async () => {
   for (const each of opened.splice(0)) await each.close();
 });
 afterAll(async () => {
-  await eventually(3000, () => leftovers(home).length === 0); // the last one's keeper is still at it for a moment
-  expect(leftovers(home)).toEqual([]);
+  expect(await leftForGood(home)).toEqual([]);
 });
 
 test("the tour: plain lines, each with what was measured, and everything in it happened", async () => {
@@ -43,7 +42,7 @@ test.each([
   const { status, stderr } = await collect(child);
   expect(status).toBe(130);
   expect(stderr).toContain("error: Ended by SIGINT.");
-  expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await leftForGood(home)).toEqual([]);
 });
 
 test("a model's calls run in VMs, its mistakes come back to it, and its answer is the end", async () => {

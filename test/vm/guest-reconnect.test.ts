@@ -66,7 +66,7 @@ async function overlay(name: string): Promise<FileHandle> {
 async function start(name: string, words: string[], stdio: Descriptors, listening: boolean): Promise<Machine> {
   const path = (port: string | number) => join(directory, `${name}.${port}`);
   const args = listening ? words.map((word) => word.replace(/^socket,id=port(\d),fd=\d+$/, (_, port: string) => `socket,id=port${port},path=${path(port)},server=on,wait=off`)) : words;
-  const child = await keepChild(settings.qemu(), args, { stdio: stdio.list, graceMs: 0, ttlSeconds: 280 });
+  const child = await keepChild(settings.qemu(), args, { stdio: stdio.list, graceMs: 0, ttlSeconds: 1200 });
   for (const stream of child.stdio) stream?.resume();
   const machine: Machine = {
     child,

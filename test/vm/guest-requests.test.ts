@@ -10,7 +10,7 @@ let guest: Guest;
 let channel: Channel;
 
 beforeAll(async () => {
-  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 3, ttlSeconds: 1200 });
+  guest = await guests.boot({ vcpuCount: 2, memMib: 512, ports: 3, ttlSeconds: 6000 });
   channel = guest.channel;
   await channel.identify({ vmId: "vm-test", hostname: "vm-test", machineId: "0123456789abcdef0123456789abcdef" });
 });
@@ -172,7 +172,7 @@ test("64 at once, 1,000 in a row", async () => {
   const all = await Promise.all(Array.from({ length: 64 }, (_, at) => text(channel, { argv: ["echo", String(at)] })));
   expect(all).toEqual(Array.from({ length: 64 }, (_, at) => String(at)));
   for (let at = 0; at < 1000; at++) expect(await text(channel, { argv: ["echo", String(at)] })).toBe(String(at));
-}, 900_000);
+});
 
 test("a second port: its own commands, gone with its host", async () => {
   const second = await connectChannel(guest.vm.ports[1]!, { fresh: true, deadlineMs: 60_000 });
@@ -257,7 +257,7 @@ test("at the limit of processes no command starts, and everything else goes on",
   expect([Number(before) > 400, Number(before) <= 512]).toEqual([true, true]); // one a MiB
   await run(channel, { argv: sh(`echo 40 > ${limit}`) });
   const many = channel.exec({ argv: ["perl", "-e", "while (1) { my $child = fork; sleep 4716 unless $child }"] }); // children, and the parent when it can't fork
-  await expect.poll(async () => (await channel.stats()).processes, { timeout: 60_000 }).toBe(40);
+  await expect.poll(async () => (await channel.stats()).processes).toBe(40);
   expect((await run(channel, { argv: ["true"] })).outcome).toMatchObject({ failure: { errno: 11, stage: "fork" } });
   await channel.writeFile("/tmp/meanwhile", Buffer.from("written"));
   many.cancel();
@@ -270,7 +270,7 @@ test("a fork bomb is killed by CANCEL, and the guest lives on", async () => {
   const bomb = channel.exec({ argv: ["/bin/bash", "-c", "bomb() { bomb | bomb & }; bomb; sleep 1000"] });
   await bomb.started;
   // As far as it gets until a file was written and read beside it.
-  await expect.poll(async () => (await channel.stats()).processes, { timeout: 120_000 }).toBeGreaterThan(200);
+  await expect.poll(async () => (await channel.stats()).processes).toBeGreaterThan(200);
   await channel.writeFile("/tmp/beside", Buffer.from("beside"));
   expect((await bytesOf(channel.readFile("/tmp/beside"))).toString()).toBe("beside");
   bomb.cancel();

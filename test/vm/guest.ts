@@ -44,7 +44,7 @@ export function useGuests(name = "debian:12-base") {
 
   const specOf = (changes: Partial<VmSpec> = {}): VmSpec => {
     const { kernel, initramfs, rootDisk } = environment;
-    return { vcpuCount: 1, memMib: 256, kernel, initramfs, rootDisk, scratchBase, temporaryDirectory: directory, ttlSeconds: 280, ...changes };
+    return { vcpuCount: 1, memMib: 256, kernel, initramfs, rootDisk, scratchBase, temporaryDirectory: directory, ttlSeconds: 1200, ...changes };
   };
   const start = async (changes: Partial<VmSpec> = {}, without: readonly ("rootDisk" | "scratchBase")[] = []): Promise<RunningVm> => {
     const spec = specOf(changes);
@@ -93,7 +93,7 @@ export async function bytesOf(stream: Readable): Promise<Buffer> {
 }
 
 /** Waits until what `stream` has said matches; gives all of it. */
-export function said(stream: Readable, pattern: RegExp, ms = 60_000): Promise<string> {
+export function said(stream: Readable, pattern: RegExp, ms = 120_000): Promise<string> {
   return new Promise((resolve, reject) => {
     let all = "";
     const timer = setTimeout(() => done(new Error(`no ${pattern} within ${ms} ms in: ${all}`)), ms);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { collect, eventually, leftovers, processesWith, startPyro } from "./pyro.js";
+import { collect, leftForGood, processesWith, startPyro } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 
@@ -13,8 +13,7 @@ for (const signal of ["SIGKILL", "SIGTERM", "SIGINT"] as const) {
       setTimeout(() => child.kill(signal), ms);
       const result = await collect(child);
       if (result.signal === null && result.status !== 0) expect([130, 143]).toContain(result.status);
-      const clean = await eventually(3000, () => leftovers(home).length === 0);
-      expect({ ms, clean, left: leftovers(home) }).toEqual({ ms, clean: true, left: [] });
+      expect({ ms, left: await leftForGood(home) }).toEqual({ ms, left: [] });
     }
   });
 }
@@ -28,5 +27,5 @@ test("the keeper killed: QEMU goes with it and pyro says what happened", async (
   const result = await collect(child);
   expect(result.status).toBe(125);
   expect(result.stderr).toContain("error:");
-  expect(await eventually(3000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await leftForGood(home)).toEqual([]);
 });

@@ -61,7 +61,7 @@ function shaped(client: AnyClient, pid: number, callTool: (params: { name: strin
   return {
     pid,
     call: async (name, args, { signal, onprogress } = {}) => {
-      const options = { timeout: 280_000, ...(signal && { signal }), ...(onprogress && { onprogress }) };
+      const options = { timeout: 900_000, ...(signal && { signal }), ...(onprogress && { onprogress }) };
       const { isError = false, content, structuredContent } = (await callTool({ name, arguments: args }, options)) as { isError?: boolean; content: { type: string; text?: string; uri?: string }[]; structuredContent: Record<string, unknown> };
       return { isError, text: content[0]?.text ?? "", structured: structuredContent, links: content.flatMap(({ type, uri }) => (type === "resource_link" ? [uri!] : [])) };
     },

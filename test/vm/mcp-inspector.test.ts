@@ -3,17 +3,17 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { officialTools, runTool } from "../mcp/newer-node.js";
 import { main, serveHttp, type Served } from "../mcp/served.js";
-import { leftovers } from "./pyro.js";
+import { leftForGood } from "./pyro.js";
 
 const environment = "debian:12-base";
 let http: Served;
 beforeAll(async () => {
   officialTools();
   http = await serveHttp();
-}, 600_000);
+});
 afterAll(async () => {
   expect(await http.end()).toBe(0);
-  expect(leftovers(process.env["HOME"]!)).toEqual([]);
+  expect(await leftForGood(process.env["HOME"]!)).toEqual([]);
 });
 
 type Era = "legacy" | "modern";
@@ -55,13 +55,13 @@ for (const [target, era] of [["stdio", "modern"], ["HTTP", "legacy"]] as const) 
     const call1 = (name: string, args: object) => call(target, era, name, args);
     const listed = (await call1("vm_list_environments", {}))["environments"] as { name: string }[];
     expect(listed.map((each) => each.name)).toEqual(expect.arrayContaining(["debian:12", "debian:12-base", "debian:12-build"]));
-    const { vm_id } = await call1("vm_create", { environment, ttl_seconds: 280 });
+    const { vm_id } = await call1("vm_create", { environment, ttl_seconds: 1200 });
     expect(await call1("vm_start", { vm_id })).toMatchObject({ state: "started" });
     expect(await call1("vm_call", { vm_id, command: "echo x > /root/x" })).toMatchObject({ exit_code: 0 });
     expect(await call1("vm_network_info", { vm_id })).toEqual({ vm_id, network_enabled: false, policy: "none" });
     expect(await call1("vm_status", { vm_id })).toMatchObject({ state: "started", mem_mib: 1024 });
     expect(await call1("vm_exec", { vm_id, command: "cat /root/x" })).toMatchObject({ stdout: "x\n" });
-    const other = await call1("vm_open", { environment, ttl_seconds: 280 });
+    const other = await call1("vm_open", { environment, ttl_seconds: 1200 });
     expect(await call1("vm_stop", { vm_id: other["vm_id"] })).toMatchObject({ state: "stopped" });
     expect(await call1("vm_delete", { vm_id: other["vm_id"] })).toEqual({ vm_id: other["vm_id"], deleted: true });
     expect(await call1("vm_reap_expired", {})).toEqual({ reaped: [] });

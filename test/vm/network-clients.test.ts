@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { collectClients, inGuest } from "./host-programs.js";
 import { startSshd, type Sshd } from "./network-sshd.js";
 import { makeWorld, type World } from "./network-world.js";
-import { eventually, leftovers } from "./pyro.js";
+import { leftForGood } from "./pyro.js";
 
 let world: World | undefined;
 let sshd: Sshd | undefined;
@@ -34,7 +34,7 @@ afterAll(async () => {
   if (vm !== "") await ok("vm", "delete", vm);
   sshd?.end();
   world?.end();
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await leftForGood(process.env["HOME"]!);
 });
 
 async function ok(...args: string[]): Promise<string> {

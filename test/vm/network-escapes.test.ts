@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { hostLan, makeWorld, neighbour, other, web, type World } from "./network-world.js";
-import { eventually, leftovers } from "./pyro.js";
+import { leftForGood } from "./pyro.js";
 
 let world: World | undefined;
 let why = "";
@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const vm of Object.values(vms)) if (vm !== "") await ok("vm", "delete", vm);
   world?.end();
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await leftForGood(process.env["HOME"]!);
 });
 
 async function ok(...args: string[]): Promise<string> {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { main } from "../built.js";
 import { said } from "./guest.js";
 import { makeWorld, neighbour, type World } from "./network-world.js";
-import { collect, eventually, leftovers, processesWith } from "./pyro.js";
+import { collect, eventually, leftForGood, leftovers, processesWith } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 let world: World | undefined;
@@ -22,8 +22,7 @@ beforeEach(({ skip }) => {
 });
 afterAll(async () => {
   world?.end();
-  await eventually(3000, () => leftovers(home).length === 0);
-  expect(leftovers(home)).toEqual([]);
+  expect(await leftForGood(home)).toEqual([]);
 });
 
 async function ok(args: readonly string[], env: Record<string, string> = {}): Promise<{ stdout: string; stderr: string }> {
@@ -101,7 +100,7 @@ test("a gateway that dies takes the network along and nothing else", async () =>
   try {
     const gateway = gateways()[0]!;
     process.kill(Number(gateway), "SIGKILL");
-    await eventually(5000, () => !existsSync(`/proc/${gateway}`));
+    await eventually(() => !existsSync(`/proc/${gateway}`));
     const result = await world!.pyro(["vm", "exec", vm, "--quiet", "--", "sh", "-c", `echo alive; curl -s -m 3 http://${neighbour}/`]);
     expect(result.stdout).toBe("alive\n");
     expect([7, 28]).toContain(result.status);
@@ -120,7 +119,7 @@ test("a VM that is ended in the middle of a transfer leaves nothing behind, and 
   const running = world!.start(["run", "debian:12", "--network", "--audit-file", audit, "--", "curl", "-sSN", "http://www.example.com/bytes/100000000000"]);
   running.stdout!.once("data", () => setTimeout(() => running.kill("SIGKILL"), 500));
   await collect(running);
-  expect(await eventually(5000, () => gateways().length === 0 && leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => gateways().length === 0 && leftovers(home).length === 0)).toBe(true);
   const records = readFileSync(audit, "utf8").trim().split("\n").map((line) => JSON.parse(line) as { type: string; bytes_received?: number });
   expect(records.map(({ type }) => type)).toEqual(["dns", "connect", "close"]);
   expect(records[2]!.bytes_received).toBeGreaterThan(1000);

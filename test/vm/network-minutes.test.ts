@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { outcomeOfMinutes } from "./network-minutes.js";
 
-test("connections that are open for three minutes: idle, with a byte now and then, kept by HTTP, over TLS", { timeout: 900_000 }, async ({ skip }) => {
+test("connections that are open for three minutes: idle, with a byte now and then, kept by HTTP, over TLS", { timeout: 1_200_000 }, async ({ skip }) => {
   const { why, result, records } = (await outcomeOfMinutes()) ?? { why: "it begins before all tests, and other ones were asked for" };
   if (why !== undefined) return void skip(why);
   expect(result).toMatchObject({ stdout: "idle: first\nseldom: 6\nkept: hello from www.example.com over HTTP/1.1\n.......\n", stderr: "", status: 0 });

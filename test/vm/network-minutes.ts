@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { copyCache } from "./cache.js";
 import { makeWorld } from "./network-world.js";
-import { eventually, leftovers, type PyroResult } from "./pyro.js";
+import { eventually, leftForGood, type PyroResult } from "./pyro.js";
 
 /** Names the directory that `outcome` is in. */
 const variable = "PYRO_TEST_MINUTES";
@@ -48,8 +48,7 @@ export function openForMinutes(): () => Promise<void> {
   return async () => {
     stop.abort();
     await work;
-    await eventually(3000, () => leftovers(home).length === 0);
-    const left = leftovers(home);
+    const left = await leftForGood(home);
     rmSync(home, { recursive: true, force: true });
     if (left.length > 0) throw new Error(`open for minutes, and left behind:\n${left.join("\n")}`);
   };
@@ -75,6 +74,6 @@ export async function outcomeOfMinutes(): Promise<Outcome | undefined> {
   const home = process.env[variable];
   if (home === undefined) return undefined;
   const path = join(home, "outcome");
-  if (!(await eventually(600_000, () => existsSync(path)))) throw new Error(`nothing was heard of it:\n${execFileSync("ps", ["-ef"], { encoding: "utf8" })}`);
+  if (!(await eventually(() => existsSync(path), 900_000))) throw new Error(`nothing was heard of it:\n${execFileSync("ps", ["-ef"], { encoding: "utf8" })}`);
   return JSON.parse(readFileSync(path, "utf8")) as Outcome;
 }

@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, type TestContext } from "vitest";
 import { makeWorld, web, type World } from "./network-world.js";
-import { eventually, leftovers } from "./pyro.js";
+import { leftForGood } from "./pyro.js";
 
 let world: World | undefined;
 let why = "";
@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(async () => {
   if (vm !== "") await ok(["vm", "delete", vm]);
   world?.end();
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await leftForGood(process.env["HOME"]!);
 });
 
 /** In the guest of all tests here; standard output, of a command that must succeed. */

@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 
 const driver = new URL("terminal-driver.py", import.meta.url).pathname;
 /** For an emulated guest on a busy machine; what is waited for comes or never does. */
-const patienceMs = 90_000;
+const patienceMs = 180_000;
 
 export interface PtyOptions {
   env?: Record<string, string>;

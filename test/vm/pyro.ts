@@ -4,7 +4,6 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { main } from "../built.js";
 
-
 export interface PyroResult {
   status: number | null;
   signal: NodeJS.Signals | null;
@@ -37,7 +36,7 @@ export function collect(child: ChildProcess, options: PyroOptions = {}): Promise
   child.stdin!.on("error", () => {});
   child.stdin!.end(options.input ?? "");
   options.onStart?.(child);
-  const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 240_000);
+  const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 900_000);
   return new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (status, signal) => {
@@ -86,12 +85,21 @@ function openFiles(pid: string): string[] {
   });
 }
 
-/** Tries `probe` every 50 ms until it returns true; false after `ms`. */
-export async function eventually(ms: number, probe: () => boolean): Promise<boolean> {
-  const end = Date.now() + ms;
-  while (!probe()) {
-    if (Date.now() > end) return false;
+/** What is waited for comes or never does: a busy host is no reason to give up. */
+const patienceMs = 120_000;
+
+/** Tries `probe` every 50 ms until it returns true; false if it never does. */
+export async function eventually(probe: () => boolean | Promise<boolean>, ms = patienceMs): Promise<boolean> {
+  const end = performance.now() + ms;
+  while (!(await probe())) {
+    if (performance.now() > end) return false;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   return true;
+}
+
+/** As `leftovers`, once there are none: a keeper is there a moment longer than what it kept, and than whoever asked for its end. */
+export async function leftForGood(home: string): Promise<string[]> {
+  await eventually(() => leftovers(home).length === 0);
+  return leftovers(home);
 }

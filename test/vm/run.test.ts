@@ -1,11 +1,10 @@
 import { randomBytes, createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { afterAll, expect, test } from "vitest";
-import { eventually, leftovers, pyro, startPyro, collect } from "./pyro.js";
+import { collect, leftForGood, pyro, startPyro } from "./pyro.js";
 
 afterAll(async () => {
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
-  expect(leftovers(process.env["HOME"]!)).toEqual([]);
+  expect(await leftForGood(process.env["HOME"]!)).toEqual([]);
 });
 
 test("git --version in debian:12", async () => {

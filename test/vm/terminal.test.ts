@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Pty, type PtyOptions } from "./pty.js";
 import { packageRoot } from "../../src/base/paths.js";
-import { eventually, leftovers, pyro, processesWith } from "./pyro.js";
+import { eventually, leftForGood, processesWith, pyro } from "./pyro.js";
 import { main } from "../built.js";
 
 const shell = ["sh", "-c", "echo set enable-bracketed-paste off >~/.inputrc; exec bash --norc --noprofile"];
@@ -26,7 +26,7 @@ afterEach(() => {
 });
 afterAll(async () => {
   expect((await pyro(["vm", "delete", vm])).status).toBe(0);
-  expect(leftovers(process.env["HOME"]!)).toEqual([]);
+  expect(await leftForGood(process.env["HOME"]!)).toEqual([]);
 });
 
 function open(args: readonly string[], options: PtyOptions = {}): Pty {
@@ -278,6 +278,6 @@ test("an editor: a file is opened, changed, saved, and the screen is the termina
 
 test("nothing of a terminal's keeper is left", async () => {
   const left = () => processesWith(`${packageRoot}build/x86_64/pyro-keeper terminal`);
-  await eventually(30_000, () => left().length === 0);
+  await eventually(() => left().length === 0);
   expect(left()).toEqual([]);
 });

@@ -314,7 +314,7 @@ describe("verbs at once", () => {
     await expect(stopVm(id)).rejects.toMatchObject({ code: "NOT_FOUND" });
     await gone(keeper);
     expect([here("vms"), here("vm-locks")]).toEqual([[], []]);
-  }, 30_000);
+  });
 
   test("the second one command is refused while the first one runs", async () => {
     await recorded();
