@@ -13,7 +13,8 @@ enum {
     BESIDE_MAX_WORDS = 64,
     BESIDE_MAX_GIVEN = 4,
     /* When the kept program is gone: time for what is left to be written down. */
-    BESIDE_GRACE_MS = 1000,
+    BESIDE_LOOK_MS = 100,
+    BESIDE_LOOKS = 30, /* three seconds in which we run: where the host stood still, the second program had no time either */
 };
 
 struct beside {

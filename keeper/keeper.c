@@ -461,16 +461,11 @@ static void end_descendants(int signals) {
 
 /* Waits until the second program has ended by itself, which it does when its end of the cable closes. A hung one is killed with all other descendants. */
 static void let_beside_end(pid_t beside, int signals) {
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (;;) {
+    for (int looks = 0; looks < BESIDE_LOOKS; looks++) {
         pid_t reaped = waitpid(beside, NULL, WNOHANG);
         if (reaped == beside || (reaped < 0 && errno == ECHILD)) return;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        long waited_ms = (long)(now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
-        if (waited_ms >= BESIDE_GRACE_MS) return;
         struct pollfd wait = {.fd = signals, .events = POLLIN};
-        poll(&wait, 1, (int)(BESIDE_GRACE_MS - waited_ms));
+        poll(&wait, 1, BESIDE_LOOK_MS);
         told_to_end(signals);
     }
 }

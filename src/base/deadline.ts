@@ -16,8 +16,19 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** Of a wait that may be cut short by the host, the longest step, milliseconds. */
+const stepMs = 250;
+
 /**
- * Settles as `work` does, unless `ms` milliseconds pass or `signal` aborts first. `work` itself is not stopped: whoever
+ * As `sleep`, but of time in which this process ran: where the host stood still meanwhile, a virtual one say, whoever is waited for had no time either, and would
+ * be given up on in the moment in which both go on.
+ */
+export async function runningSleep(ms: number, signal?: AbortSignal): Promise<void> {
+  for (let leftMs = ms; leftMs > 0; leftMs -= stepMs) await sleep(Math.min(leftMs, stepMs), signal);
+}
+
+/**
+ * Settles as `work` does, unless `ms` milliseconds (as `runningSleep` counts them) pass or `signal` aborts first. `work` itself is not stopped: whoever
  * started it ends it. `what` finishes the sentence "… did not happen within 5 s": name the thing waited for.
  */
 export async function withDeadline<T>(work: Promise<T>, ms: number, what: string, signal?: AbortSignal): Promise<T> {
@@ -26,7 +37,7 @@ export async function withDeadline<T>(work: Promise<T>, ms: number, what: string
   try {
     return await Promise.race([
       work,
-      sleep(ms, abort).then(() => {
+      runningSleep(ms, abort).then(() => {
         throw new PyroError("TIMEOUT", `${what} did not happen within ${ms / 1000} s.`);
       }),
     ]);

@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, runningSleep } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { ImageConfig } from "../environments/index.js";
 import type { GatewayControl } from "../net/index.js";
@@ -241,10 +241,15 @@ async function untilDone(
   }
 }
 
+/** The channel breaks when the VM ends; until its keeper and the gateway beside it have ended as well and it is known why, this may pass on a busy host. */
+const endMs = 10_000;
+
 /** A channel that broke because the VM ended: why it ended is the better answer. */
 export async function lossReason(vm: Runner, error: unknown): Promise<unknown> {
   if (vm.vm === undefined || !(error instanceof PyroError) || (error.code !== "GUEST_LOST" && error.code !== "VMM_EXITED")) return error;
-  const exit = await Promise.race([vm.vm.exited, new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), 1000))]);
+  const known = new AbortController();
+  const exit = await Promise.race([vm.vm.exited, runningSleep(endMs, known.signal).catch(() => {})]);
+  known.abort();
   if (exit === undefined) return error;
   if (exit.reason === "ttl") {
     return new PyroError("TIMEOUT", "The VM's time to live ended before the command did.", { hint: "Give a larger --ttl-seconds (ttl_seconds).", cause: error });

@@ -19,7 +19,7 @@ export interface Refusal {
 
 const maxRefusals = 32;
 /** The gateway tells before the guest gets its answer; this is for one that hangs. */
-const lastMs = 2000;
+const lastMs = 5000;
 
 export interface RefusalWatch {
   /** All of them, once what is on its way has come. */

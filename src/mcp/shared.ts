@@ -1,11 +1,11 @@
 /** What all servers of one process have in common: over HTTP there is a server for each request. */
-import { sleep } from "../base/deadline.js";
+import { runningSleep } from "../base/deadline.js";
 import { reapExpired, SharedVms } from "../core/index.js";
 import { KeptResults } from "./kept-results.js";
 import { Slots } from "./slots.js";
 
 /** For calls to put away what they began, when all ends. Milliseconds. */
-const puttingAwayMs = 3000;
+const puttingAwayMs = 10_000;
 
 export interface Shared {
   readonly results: KeptResults;
@@ -38,7 +38,7 @@ export function createShared({ maxVms = 16 }: { maxVms?: number } = {}): Shared 
     },
     tidied: async () => {
       const enough = new AbortController();
-      await Promise.race([Promise.allSettled(tidy), sleep(puttingAwayMs, enough.signal).catch(() => {})]);
+      await Promise.race([Promise.allSettled(tidy), runningSleep(puttingAwayMs, enough.signal).catch(() => {})]);
       enough.abort();
     },
   };

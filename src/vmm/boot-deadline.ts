@@ -21,6 +21,10 @@ export interface BootLimits {
 /** A starved guest among 64 on two cores still gets 1.8 s of processor time in 60 s; one that waits for what never comes uses 0.6 s for its timers. */
 export const bootLimits: BootLimits = { cpuMs: 60_000, stallMs: 60_000, stallCpuMs: 1000, totalMs: 900_000, lookMs: 500 };
 
+/** How long a VM may take to be gone when its port was closed, which only its end does, and when its guest talks nonsense, milliseconds. */
+const lostMs = 10_000;
+const failedMs = 300;
+
 /**
  * Settles as `hello` does, unless the VM ends first or makes no progress: BOOT_FAILED with the reason and the console's end.
  * `hello` gets a signal that aborts when nobody waits for it any more. The VM is not ended: whoever started it ends it.
@@ -47,7 +51,8 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
     work.catch(() => {});
     // When the VM dies its port closes too, and the hello may fail first: the VM's end is the better answer.
     const told = work.catch(async (error: unknown) => {
-      if (!signal?.aborted) await Promise.race([ended, pause(300, over.signal)]);
+      const isLost = error instanceof PyroError && error.code === "GUEST_LOST";
+      if (!signal?.aborted) await Promise.race([ended, pause(isLost ? lostMs : failedMs, over.signal)]);
       throw error;
     });
     return await Promise.race([told, ended, stuck, aborted]);
@@ -60,18 +65,22 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
 /** Resolves with the reason once a limit is passed; never after `over`. */
 async function watch(vm: RunningVm, limits: BootLimits, over: AbortSignal): Promise<string> {
   const begin = performance.now(); // of a clock that nobody sets
-  let mark: { at: number } & VmProgress = { at: begin, cpuMs: 0, consoleBytes: 0 };
+  let mark: VmProgress = { cpuMs: 0, consoleBytes: 0 };
+  let [lookedAt, stillMs] = [begin, 0];
   for (;;) {
     await pause(limits.lookMs, over);
     if (over.aborted) return await new Promise(() => {});
     const { cpuMs, consoleBytes } = await vm.progress();
     const now = performance.now();
+    // Where we stood still for longer, with the whole host perhaps, the guest did too.
+    stillMs += Math.min(now - lookedAt, 2 * limits.lookMs);
+    lookedAt = now;
     if (cpuMs !== undefined && cpuMs > limits.cpuMs) return `it used ${seconds(cpuMs)} of processor time without a hello`;
     if (now - begin > limits.totalMs) return `it did not say hello within ${seconds(limits.totalMs)}`;
     // Where the host does not tell processor times, only the console shows life.
     const used = cpuMs === undefined || mark.cpuMs === undefined ? 0 : cpuMs - mark.cpuMs;
-    if (used >= limits.stallCpuMs || consoleBytes !== mark.consoleBytes) mark = { at: now, cpuMs, consoleBytes };
-    else if (now - mark.at > limits.stallMs) return `it did nothing for ${seconds(limits.stallMs)}`;
+    if (used >= limits.stallCpuMs || consoleBytes !== mark.consoleBytes) [mark, stillMs] = [{ cpuMs, consoleBytes }, 0];
+    else if (stillMs > limits.stallMs) return `it did nothing for ${seconds(limits.stallMs)}`;
   }
 }
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { PyroError, toPyroError } from "../../src/base/error.js";
 import { printJson, toJson } from "../../src/base/json.js";
-import { sleep, withDeadline } from "../../src/base/deadline.js";
+import { runningSleep, sleep, withDeadline } from "../../src/base/deadline.js";
 
 test.each([
   ["ENOSPC", "DISK_FULL"],
@@ -35,4 +35,14 @@ test("deadlines name what was waited for, and let go of their timers", async () 
   const slept = sleep(60_000, controller.signal);
   controller.abort();
   await expect(slept).rejects.toMatchObject({ code: "CANCELLED" });
+});
+
+test("a deadline counts no time in which we stood still", async () => {
+  const work = async () => {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 900);
+    await sleep(100);
+    return "in time";
+  };
+  expect(await Promise.race([runningSleep(600).then(() => "late"), work()])).toBe("in time");
+  expect(await withDeadline(work(), 600, "the work")).toBe("in time");
 });

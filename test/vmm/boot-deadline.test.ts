@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
+import { PyroError } from "../../src/base/error.js";
 import { bootDeadline, type BootLimits } from "../../src/vmm/boot-deadline.js";
 import type { RunningVm, VmExit, VmProgress } from "../../src/vmm/vmm.js";
 
@@ -21,6 +22,21 @@ it("gives what the hello gives", async () => {
 
 it("waits for as long as the guest gets on, however slowly", async () => {
   expect(await bootDeadline(busy(), () => sleep(300, "late"), undefined, limits)).toBe("late");
+});
+
+it("takes a host that stood still for none of the guest's idleness", async () => {
+  let looks = 0;
+  const standsStill = vm(() => {
+    if (++looks === 2) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+    return { cpuMs: 500, consoleBytes: 9 };
+  });
+  expect(await bootDeadline(standsStill, () => sleep(650, "late"), undefined, { ...limits, stallMs: 400, lookMs: 20 })).toBe("late");
+});
+
+it("waits for why a VM ended where its port was closed", async () => {
+  const exited = sleep(700).then((): VmExit => ({ reason: "guest", code: 0, signal: null, stderr: "" }));
+  const lost = () => Promise.reject(new PyroError("GUEST_LOST", "the port was closed"));
+  await expect(bootDeadline(vm(() => ({ cpuMs: 0, consoleBytes: 0 }), exited), lost, undefined, { ...limits, stallMs: 60_000 })).rejects.toThrow(/the guest powered off or crashed/);
 });
 
 it("gives up on a guest that only burns processor time", async () => {

@@ -1,5 +1,5 @@
 /** Ends a VM and keeps its record, its console's log and its disk. */
-import { checkSignal, sleep } from "../../base/deadline.js";
+import { checkSignal, runningSleep } from "../../base/deadline.js";
 import { syncDisk } from "../../vmm/index.js";
 import { connectVm, stopPort } from "./connect.js";
 import { next } from "./lifecycle.js";
@@ -39,6 +39,6 @@ async function powerOff(known: Known, signal?: AbortSignal): Promise<void> {
     await vm.channel.powerOff();
     await known.found!.exited;
   })();
-  await Promise.race([work.catch(() => {}), sleep(powerOffMs, enough).catch(() => {})]);
+  await Promise.race([work.catch(() => {}), runningSleep(powerOffMs, enough).catch(() => {})]);
   patience.abort();
 }
