@@ -58,7 +58,21 @@ const keys = () => (existsSync(templates) ? readdirSync(templates) : []).filter(
 const file = (name: string) => join(templates, keys()[0]!, name);
 
 test("ten at once on a cold cache make one template; the others wait for it and say so", async () => {
-  const results = await Promise.all(Array.from({ length: 10 }, () => pyro(["run", environment, "--", "hostname"], { env })));
+  const children = Array.from({ length: 10 }, () => startPyro(["run", environment, "--", "hostname"], env));
+  const said = children.map((child) => {
+    const all = { text: "" };
+    child.stderr!.on("data", (chunk: Buffer) => (all.text += chunk.toString()));
+    return all;
+  });
+  const ends = children.map((child) => collect(child));
+  // Whoever makes it is held up until the last of the others has come to wait for it.
+  const maker = () => said.findIndex(({ text }) => text.includes("phase=template"));
+  expect(await eventually(() => maker() >= 0)).toBe(true);
+  children[maker()]!.kill("SIGSTOP");
+  const waiting = () => said.filter(({ text }) => !text.includes("phase=template") && text.includes("phase=waiting"));
+  await eventually(() => waiting().length === 9);
+  children[maker()]!.kill("SIGCONT");
+  const results = await Promise.all(ends);
   expect(results.map((each) => each.status)).toEqual(Array.from({ length: 10 }, () => 0));
   expect(results.filter((each) => each.stderr.includes("phase=template"))).toHaveLength(1);
   // Whoever makes it may have waited as well, for the empty scratch disk that another one had just begun.
@@ -127,12 +141,14 @@ test("a fork has the host's time, also from a template whose clock stands a mont
     const channel = await guests.hello(fork);
     // So it would be, if nobody told it.
     expect(await secondsOf(channel)).toBeLessThan(Date.now() / 1000 - 29 * 86_400);
+    const told = Date.now() / 1000;
     await channel.identify({ vmId: "vm-month", hostname: "vm-month", machineId: "0123456789abcdef0123456789abcdef" });
+    const onTheWay = Date.now() / 1000 - told; // so much it may be behind
     for (let read = 0; read < 3; read++) {
       const before = Date.now() / 1000;
       const guest = await secondsOf(channel);
       const after = Date.now() / 1000;
-      expect(guest).toBeGreaterThan(before - 0.2);
+      expect(guest).toBeGreaterThan(before - onTheWay - 0.2);
       expect(guest).toBeLessThan(after + 0.2);
     }
   } finally {
@@ -141,6 +157,7 @@ test("a fork has the host's time, also from a template whose clock stands a mont
 });
 
 test("what one fork writes, no other sees, and the template stays as it is", async () => {
+  execFileSync("sync", ["memory", "scratch", "device-state"].map(file)); // else the file system does so meanwhile, and takes blocks for that
   const before = ["memory", "scratch", "device-state"].map((name) => [name, statSync(file(name)).mtimeMs, statSync(file(name)).ctimeMs, statSync(file(name)).blocks]);
   const write = "echo mine > /root/mine; echo changed >> /etc/profile; dd if=/dev/urandom of=/var/big bs=1M count=64 2>/dev/null; rm /usr/bin/env; sync; echo 3 > /proc/sys/vm/drop_caches; ls /root; wc -c < /var/big";
   expect((await run(write)).stdout).toBe("mine\n67108864\n");
@@ -242,7 +259,8 @@ test("an old one is made anew, and prune removes what can't be used", async () =
   expect(keys()).toHaveLength(2);
   const prune = async (more: Record<string, string> = {}) => JSON.parse((await pyro(["env", "prune", "--json"], { env: { ...env, ...more } })).stdout) as { removed: string[]; reclaimed_bytes: number };
   expect((await prune()).removed).toEqual([]);
-  // One in use stays.
+  // One in use stays, and there is no keeper any more that still is at its end.
+  expect(await eventually(() => processesWith(cache).length === 0)).toBe(true);
   const holder = startPyro(["run", environment, "--", "sh", "-c", "echo ready; sleep 100"], env);
   await new Promise((resolve) => holder.stdout!.once("data", resolve));
   const pruned = await prune({ PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" });
@@ -271,20 +289,32 @@ test(`killed at any moment, ${killRounds} times: no wrong result, no orphan, and
   // Lanes side by side, each with a cache of its own, as what one does to its templates must not excuse another.
   const lanes = await Promise.all(Array.from({ length: 3 }, (_, index) => Lane.open(index)));
   let rounds = 0;
+  const sum = () => {
+    const counts = { rounds: 0, maker: 0, makersQemu: 0, whileAnotherWaited: 0, pyro: 0, forksQemu: 0 };
+    for (const lane of lanes) for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += lane.counts[key];
+    return counts;
+  };
+  /** Chance, and a host that is faster or slower than it was, may leave something out: then there are more rounds. */
+  const isMissing = () => {
+    const counts = sum();
+    return counts.maker + counts.makersQemu <= killRounds / 4 || Object.values(counts).includes(0);
+  };
   const ends = await Promise.allSettled(lanes.map(async (lane) => {
     try {
-      while (rounds++ < killRounds) await lane.round();
+      while (rounds < killRounds || (isMissing() && rounds < 5 * killRounds)) {
+        rounds++;
+        await lane.round();
+      }
       await lane.whole();
     } catch (error) {
-      rounds = killRounds; // the others stop, too
+      rounds = 5 * killRounds; // the others stop, too
       throw error;
     }
   }));
   for (const end of ends) if (end.status === "rejected") throw end.reason;
-  const counts = { rounds: 0, maker: 0, makersQemu: 0, whileAnotherWaited: 0, pyro: 0, forksQemu: 0 };
-  for (const lane of lanes) for (const key of Object.keys(counts) as (keyof typeof counts)[]) counts[key] += lane.counts[key];
+  const counts = sum();
   console.log(`[vm tests] killed: ${JSON.stringify(counts)}`);
-  expect(counts.rounds).toBe(killRounds);
+  expect(counts.rounds).toBeGreaterThanOrEqual(killRounds);
   expect(counts.maker + counts.makersQemu).toBeGreaterThan(killRounds / 4);
   for (const count of Object.values(counts)) expect(count).toBeGreaterThan(0);
 });
@@ -356,6 +386,9 @@ class Lane {
     await new Promise((resolve) => setTimeout(resolve, ms));
     const hit = this.#kill(maker, victim);
     const results = await Promise.all(both.map((each) => each.done));
+    // Whoever was through with it tells how long that takes by now.
+    const [, madeMs] = /template made .* ms=(\d+)/.exec(maker.stderr()) ?? [];
+    if (madeMs !== undefined) [this.#makingMs, this.#endMs] = [Number(madeMs), (this.#endMs * Number(madeMs)) / this.#makingMs];
     // A template's QEMU shares its memory with the file, a fork's does not.
     if (victim === "pyro" ? hit !== undefined && !maker.stderr().includes("template made") : hit?.includes("share=on") === true) {
       this.counts[victim === "pyro" ? "maker" : "makersQemu"]++;
@@ -376,6 +409,7 @@ class Lane {
     const spare = readdirSync(this.#spares)[0];
     if (this.#keys().length === 0 && spare !== undefined) renameSync(join(this.#spares, spare), join(this.#templates, spare.split(".")[0]!));
     if (this.#keys().length === 0) await this.whole();
+    const begin = performance.now();
     const run = this.#start();
     const victim = (this.counts.pyro > 0 && this.counts.forksQemu === 0) || this.#random() > 0.85 ? "qemu" : "pyro";
     const ms = this.#random() * 0.8 * this.#forkMs;
@@ -383,6 +417,7 @@ class Lane {
     const hit = this.#kill(run, victim);
     const { status, stdout, stderr } = await run.done;
     if (hit !== undefined) this.counts[victim === "pyro" ? "pyro" : "forksQemu"]++;
+    else this.#forkMs = performance.now() - begin;
     const what = { victim, ms, hit, stderr };
     // Right or told to be wrong, never wrong.
     if (status === 0) expect({ ...what, stdout }).toEqual({ ...what, stdout: "done\n" });
