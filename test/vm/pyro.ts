@@ -13,7 +13,7 @@ export interface PyroResult {
 }
 
 export interface PyroOptions {
-  input?: string | Buffer;
+  input?: string | Buffer | Promise<string>;
   env?: Record<string, string>;
   timeoutMs?: number;
   /** Gets the running process, to send it signals. */
@@ -34,7 +34,7 @@ export function collect(child: ChildProcess, options: PyroOptions = {}): Promise
   child.stdout!.on("data", (chunk: Buffer) => stdout.push(chunk));
   child.stderr!.on("data", (chunk: Buffer) => stderr.push(chunk));
   child.stdin!.on("error", () => {});
-  child.stdin!.end(options.input ?? "");
+  void Promise.resolve(options.input ?? "").then((input) => child.stdin!.end(input));
   options.onStart?.(child);
   const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 900_000);
   return new Promise((resolve, reject) => {
@@ -83,6 +83,15 @@ function openFiles(pid: string): string[] {
       return []; // closed meanwhile
     }
   });
+}
+
+/** Sends a signal; false where there is nobody any more. */
+export function signalProcess(pid: number, name: NodeJS.Signals): boolean {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
 }
 
 /** What is waited for comes or never does: a busy host is no reason to give up. */
