@@ -22,7 +22,7 @@ beforeAll(async () => {
   why = collectClients(clients) ?? "";
   if (why !== "") return;
   sshd = await startSshd(world);
-  vm = (await ok("vm", "create", "debian:12", "--allow-host", "www.example.com:443", "--allow-host", "other.example.com:2222", "--start")).trim();
+  vm = (await ok("vm", "create", "debian:12", "--ttl-seconds", "6000", "--allow-host", "www.example.com:443", "--allow-host", "other.example.com:2222", "--start")).trim();
   await ok("cp", clients, `${vm}:${inGuest}`);
   for (const [name, file] of [["ca.pem", join(world.directory, "ca.pem")], ["key", sshd.key], ["known_hosts", sshd.knownHosts]] as const) await ok("cp", file, `${vm}:/tmp/${name}`);
 });
@@ -45,7 +45,7 @@ async function ok(...args: string[]): Promise<string> {
 
 /** Standard output of a script that must succeed, and that nothing was refused to. */
 async function guest(script: string): Promise<string> {
-  const { stdout, stderr, exit_code: status, refusals } = JSON.parse(await ok("vm", "exec", vm, "--json", "--timeout-seconds", "200", "--", "sh", "-ec", `PATH=${inGuest}/bin:$PATH\n${script}`)) as { stdout: string; stderr: string; exit_code: number; refusals?: object[] };
+  const { stdout, stderr, exit_code: status, refusals } = JSON.parse(await ok("vm", "exec", vm, "--json", "--timeout-seconds", "800", "--", "sh", "-ec", `PATH=${inGuest}/bin:$PATH\n${script}`)) as { stdout: string; stderr: string; exit_code: number; refusals?: object[] };
   if (status !== 0) throw new Error(`status ${status}\n${stdout}${stderr}`);
   expect(refusals).toBeUndefined();
   return stdout;
@@ -70,7 +70,7 @@ test("OpenSSH: a login by key, a command with its status, a transfer both ways, 
 });
 
 test("OpenSSH: another port of the host that it may reach is refused, and so is a host whose key is another one", async () => {
-  const result = await world!.pyro(["vm", "exec", vm, "--", "sh", "-c", `PATH=${inGuest}/bin:$PATH; ssh -p 22 other.example.com; echo $?; sed -i s/AAAA/AAAB/ /tmp/known_hosts; ${ssh} guest@other.example.com true; echo $?`]);
+  const result = await world!.pyro(["vm", "exec", vm, "--timeout-seconds", "600", "--", "sh", "-c", `PATH=${inGuest}/bin:$PATH; ssh -p 22 other.example.com; echo $?; sed -i s/AAAA/AAAB/ /tmp/known_hosts; ${ssh} guest@other.example.com true; echo $?`]);
   expect(result.stdout).toBe("255\n255\n");
   expect(result.stderr).toContain('[exec] refused tcp ');
   expect(result.stderr).toContain('rule="allow-host other.example.com:2222"');

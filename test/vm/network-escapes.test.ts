@@ -18,7 +18,7 @@ beforeAll(async () => {
   const host = world.onHost("python3", "-c", 'import socket\ns = socket.create_server(("0.0.0.0", 8080))\nprint("ready", flush=True)\nwhile True:\n  c, a = s.accept()\n  print("reached from", a[0], flush=True)\n  c.close()');
   await new Promise((resolve) => host.stdout!.once("data", resolve));
   host.stdout!.on("data", (chunk: Buffer) => (reachedHost += chunk.toString()));
-  const create = async (...flags: string[]) => (await ok("vm", "create", "debian:12", ...flags, "--start")).trim();
+  const create = async (...flags: string[]) => (await ok("vm", "create", "debian:12", "--ttl-seconds", "6000", ...flags, "--start")).trim();
   vms.open = await create("--network");
   vms.listed = await create("--allow-host", "www.example.com:80", "--allow-host", "www.example.com:443");
   for (const vm of Object.values(vms)) await ok("cp", new URL("network-frames.pl", import.meta.url).pathname, `${vm}:/tmp/frames.pl`);
@@ -37,7 +37,7 @@ async function ok(...args: string[]): Promise<string> {
 
 /** Its standard output and status, and the rules by which it was refused. */
 async function tried(vm: keyof typeof vms, script: string): Promise<{ output: string; rules: string[] }> {
-  const result = JSON.parse(await ok("vm", "exec", vms[vm], "--json", "--timeout-seconds", "100", "--", "sh", "-c", `(${script}) 2>/dev/null; echo "status $?"`)) as { stdout: string; refusals?: { rule: string }[] };
+  const result = JSON.parse(await ok("vm", "exec", vms[vm], "--json", "--timeout-seconds", "600", "--", "sh", "-c", `(${script}) 2>/dev/null; echo "status $?"`)) as { stdout: string; refusals?: { rule: string }[] };
   return { output: result.stdout, rules: [...new Set((result.refusals ?? []).map(({ rule }) => rule))] };
 }
 
@@ -63,7 +63,7 @@ async function tryAll(vm: keyof typeof vms, rows: readonly Row[]): Promise<{ sta
   const mark = (row: number) => `row-${row}.example.net`;
   world!.asked();
   const script = rows.map((row, index) => `getent hosts ${mark(index)}; (${row.script}) >/dev/null 2>&1; echo $?`).join("\n");
-  const statuses = (await ok("vm", "exec", vms[vm], "--quiet", "--timeout-seconds", "280", "--", "sh", "-c", script)).trim().split("\n").map(Number);
+  const statuses = (await ok("vm", "exec", vms[vm], "--quiet", "--timeout-seconds", "800", "--", "sh", "-c", script)).trim().split("\n").map(Number);
   const { records } = JSON.parse(await ok("vm", "audit", vms[vm], "--json")) as { records: { type: string; name?: string; rule?: string }[] };
   const asked = world!.asked();
   const between = <T>(all: readonly T[], isMark: (each: T, name: string) => boolean, row: number) => {
@@ -90,7 +90,7 @@ function table(vm: keyof typeof vms, cells: readonly (readonly [what: string, sc
 }
 
 /** curl's: 6 a name that is not resolved, 7 a connection that is refused, 56 and 35 one that is reset. */
-const get = (url: string, ...flags: string[]) => `curl -sS -m 60 -o /dev/null ${flags.join(" ")} '${url}'`;
+const get = (url: string, ...flags: string[]) => `curl -sS -m 300 -o /dev/null ${flags.join(" ")} '${url}'`;
 
 describe("with the public internet open", () => {
   table("open", [

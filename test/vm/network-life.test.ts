@@ -32,7 +32,15 @@ async function ok(args: readonly string[], env: Record<string, string> = {}): Pr
 }
 
 /** Running gateways of this build and home, each its process id. */
-const gateways = () => processesWith(join(dirname(main), "gateway.cjs")).filter((line) => !line.includes("pyro-keeper")).map((line) => line.split(" ")[0]!).filter((pid) => readFileSync(`/proc/${pid}/environ`, "utf8").split("\0").includes(`HOME=${home}`));
+const gateways = () => processesWith(join(dirname(main), "gateway.cjs")).filter((line) => !line.includes("pyro-keeper")).map((line) => line.split(" ")[0]!).filter((pid) => environmentOf(pid).includes(`HOME=${home}`));
+
+function environmentOf(pid: string): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+  } catch {
+    return []; // it has ended meanwhile
+  }
+}
 const placeOf = (vm: string) => join(home, ".local/state/pyro-mcp/vms", vm);
 
 test("a secret reaches its host and nobody else, and is nowhere to be found", async () => {
@@ -40,10 +48,10 @@ test("a secret reaches its host and nobody else, and is nowhere to be found", as
   const file = join(world!.directory, "secret.txt");
   writeFileSync(file, `${value}-2\n`);
   const env = { API_TOKEN: value };
-  const vm = (await ok(["vm", "create", "debian:12", "--network", "--secret", "API_TOKEN@api.example.com", "--secret", `OTHER_TOKEN@www.example.com=${file}`, "--start"], env)).stdout.trim();
+  const vm = (await ok(["vm", "create", "debian:12", "--ttl-seconds", "6000", "--network", "--secret", "API_TOKEN@api.example.com", "--secret", `OTHER_TOKEN@www.example.com=${file}`, "--start"], env)).stdout.trim();
   try {
-    const script = 'printf "%s\\n" "$API_TOKEN"; for url in https://api.example.com http://api.example.com https://other.example.com; do curl -sS -m 60 -H "Authorization: Bearer $API_TOKEN" $url/headers >/dev/null 2>&1; echo $?; done; curl -sS -H "Authorization: Bearer $OTHER_TOKEN" https://www.example.com/headers >/dev/null; echo $?; env | grep -c pyro-gateway';
-    const lines = (await ok(["vm", "exec", vm, "--quiet", "--", "sh", "-c", script])).stdout.trim().split("\n");
+    const script = 'printf "%s\\n" "$API_TOKEN"; for url in https://api.example.com http://api.example.com https://other.example.com; do curl -sS -m 300 -H "Authorization: Bearer $API_TOKEN" $url/headers >/dev/null 2>&1; echo $?; done; curl -sS -H "Authorization: Bearer $OTHER_TOKEN" https://www.example.com/headers >/dev/null; echo $?; env | grep -c pyro-gateway';
+    const lines = (await ok(["vm", "exec", vm, "--quiet", "--timeout-seconds", "600", "--", "sh", "-c", script])).stdout.trim().split("\n");
     expect(lines[0]).toMatch(/^pyro_[0-9a-f]{40}$/);
     expect([lines[1], lines[4]]).toEqual(["0", "0"]);
     const asked = world!.asked().filter((line) => line.startsWith("http"));
@@ -70,25 +78,25 @@ test("a secret without a value: nothing is started, and who asked hears which", 
 });
 
 test("another policy while a connection is open: it is reset, and the next one is refused", async () => {
-  const vm = (await ok(["vm", "create", "debian:12", "--network", "--start"])).stdout.trim();
+  const vm = (await ok(["vm", "create", "debian:12", "--ttl-seconds", "6000", "--network", "--start"])).stdout.trim();
   try {
-    const running = world!.start(["vm", "exec", vm, "--", "curl", "-sSN", "-m", "100", "http://www.example.com/drip?times=1000&ms=100"]);
+    const running = world!.start(["vm", "exec", vm, "--timeout-seconds", "1000", "--", "curl", "-sSN", "-m", "1000", "http://www.example.com/drip?times=10000&ms=100"]);
     const ended = collect(running);
     await said(running.stdout!, /\.\./);
     expect(JSON.parse((await ok(["vm", "network", vm, "--allow-host", "other.example.com", "--json"])).stdout)).toMatchObject({ policy: "allow_list", allowed_hosts: ["other.example.com"] });
     expect([18, 56]).toContain((await ended).status); // curl's: it was cut off
-    const next = await world!.pyro(["vm", "exec", vm, "--", "sh", "-c", "curl -sS http://other.example.com/hello; curl -sS -m 60 http://www.example.com/hello"]);
+    const next = await world!.pyro(["vm", "exec", vm, "--timeout-seconds", "600", "--", "sh", "-c", "curl -sS http://other.example.com/hello; curl -sS -m 300 http://www.example.com/hello"]);
     expect([next.status, next.stdout]).toEqual([6, "hello from other.example.com over HTTP/1.1\n"]);
     expect(next.stderr).toContain('[exec] refused dns www.example.com rule="not-allowed"');
     await ok(["vm", "network", vm, "--none"]);
-    expect((await world!.pyro(["vm", "exec", vm, "--quiet", "--", "curl", "-s", "-m", "60", "http://other.example.com/hello"])).status).toBe(6);
+    expect((await world!.pyro(["vm", "exec", vm, "--quiet", "--timeout-seconds", "600", "--", "curl", "-s", "-m", "60", "http://other.example.com/hello"])).status).toBe(6);
     expect((await world!.pyro(["vm", "network", vm, "--deny-host", "x.example.com"])).stderr).toContain("Nothing of the network is allowed.");
     // It stays so when it is started again, also where the guest has a link to what a service would have made.
     await ok(["vm", "exec", vm, "--quiet", "--", "ln", "-sf", "../run/nobody/resolv.conf", "/etc/resolv.conf"]);
     await ok(["vm", "network", vm, "--network", "--deny-host", "other.example.com"]);
     await ok(["vm", "stop", vm]);
     await ok(["vm", "start", vm]);
-    const again = await world!.pyro(["vm", "exec", vm, "--quiet", "--", "sh", "-c", "curl -sS http://www.example.com/hello; curl -s -m 60 http://other.example.com/hello"]);
+    const again = await world!.pyro(["vm", "exec", vm, "--quiet", "--timeout-seconds", "600", "--", "sh", "-c", "curl -sS http://www.example.com/hello; curl -s -m 300 http://other.example.com/hello"]);
     expect([again.status, again.stdout]).toEqual([6, "hello from www.example.com over HTTP/1.1\n"]);
   } finally {
     await ok(["vm", "delete", vm]);
@@ -96,7 +104,7 @@ test("another policy while a connection is open: it is reset, and the next one i
 });
 
 test("a gateway that dies takes the network along and nothing else", async () => {
-  const vm = (await ok(["vm", "create", "debian:12", "--network", "--start"])).stdout.trim();
+  const vm = (await ok(["vm", "create", "debian:12", "--ttl-seconds", "6000", "--network", "--start"])).stdout.trim();
   try {
     const gateway = gateways()[0]!;
     process.kill(Number(gateway), "SIGKILL");
@@ -116,7 +124,7 @@ test("a gateway that dies takes the network along and nothing else", async () =>
 
 test("a VM that is ended in the middle of a transfer leaves nothing behind, and its last connection is on record", async () => {
   const audit = join(world!.directory, "audit.jsonl");
-  const running = world!.start(["run", "debian:12", "--network", "--audit-file", audit, "--", "curl", "-sSN", "http://www.example.com/bytes/100000000000"]);
+  const running = world!.start(["run", "debian:12", "--network", "--timeout-seconds", "600", "--audit-file", audit, "--", "curl", "-sSN", "http://www.example.com/bytes/100000000000"]);
   running.stdout!.once("data", () => setTimeout(() => running.kill("SIGKILL"), 500));
   await collect(running);
   expect(await eventually(() => gateways().length === 0 && leftovers(home).length === 0)).toBe(true);
@@ -130,10 +138,10 @@ test("the SDK: a VM of its process with a network, what it tells of it, and anot
     const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)});
     const vm = await new Pyro().openVm({ environment: "debian:12", allowHosts: ["www.example.com"], publish: ["0:80"] });
     const refused = [];
-    const first = await vm.exec("curl -sS http://www.example.com/hello; curl -s -m 60 http://other.example.com/hello", { onRefused: (each) => refused.push(each) });
+    const first = await vm.exec("curl -sS http://www.example.com/hello; curl -s -m 300 http://other.example.com/hello", { timeoutSeconds: 600, onRefused: (each) => refused.push(each) });
     const { publishedPorts, counters, ...info } = await vm.networkInfo();
     const closed = await vm.setNetwork({ network: false });
-    const second = await vm.exec("curl -s -m 60 http://www.example.com/hello");
+    const second = await vm.exec("curl -s -m 300 http://www.example.com/hello", { timeoutSeconds: 600 });
     await vm.close();
     const none = await new Pyro().openVm({ environment: "debian:12" });
     const without = await none.networkInfo();
@@ -161,7 +169,7 @@ test("MCP: a model that asks for hosts reads what it did not get", async () => {
   const child = world!.start(["mcp", "serve"]);
   const call = (id: number, method: string, params: object) => child.stdin!.write(`${JSON.stringify({ jsonrpc: "2.0", id, method, params })}\n`);
   call(0, "initialize", { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } });
-  call(1, "tools/call", { name: "vm_run", arguments: { environment: "debian:12", command: "curl -sS http://www.example.com/hello; curl -s -m 60 http://10.99.0.2/; true", allow_hosts: ["www.example.com"] } });
+  call(1, "tools/call", { name: "vm_run", arguments: { environment: "debian:12", command: "curl -sS http://www.example.com/hello; curl -s -m 300 http://10.99.0.2/; true", timeout_seconds: 600, allow_hosts: ["www.example.com"] } });
   const answer = await said(child.stdout!, /"id":1[^]*\n/);
   await collect(child);
   const { result } = JSON.parse(answer.trim().split("\n").at(-1)!) as { result: { content: { text: string }[]; structuredContent: object } };

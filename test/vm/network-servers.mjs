@@ -18,7 +18,7 @@ const other = "93.184.216.35";
 const lan = "10.99.0.2";
 
 /** What the name server knows; a function is asked anew each time. */
-let flips = 0;
+let flipped = false;
 const names = {
   "www.example.com": [web],
   "alias.example.com": [web],
@@ -29,7 +29,7 @@ const names = {
   "loop.example.com": ["127.0.0.1"],
   "meta.example.com": ["169.254.169.254"],
   "mixed.example.com": [lan, web],
-  "flip.example.com": () => (flips++ === 0 ? [web] : [lan]),
+  "flip.example.com": () => (flipped ? [lan] : [web]), // once it has been visited, as who waits long for an answer asks again
 };
 
 function answer(message, log) {
@@ -74,6 +74,7 @@ async function serve(request, response) {
   const host = request.headers[":authority"] ?? request.headers.host;
   const url = new URL(request.url, "http://x");
   log(`http/${request.httpVersion} ${request.method} ${host} ${url.pathname} authorization=${request.headers.authorization ?? ""}`);
+  if (host === "flip.example.com") flipped = true;
   if (url.pathname === "/hello") return void response.end(`hello from ${host} over HTTP/${request.httpVersion}\n`);
   if (url.pathname === "/headers") return void response.end(JSON.stringify(request.headers));
   if (url.pathname === "/redirect") return void response.writeHead(302, { location: url.searchParams.get("to") }).end();

@@ -16,7 +16,7 @@ beforeAll(async () => {
   const made = await makeWorld();
   if (typeof made === "string") return void (why = made);
   world = made;
-  created = (await ok(["vm", "create", "debian:12", "--network", "--ttl-seconds", "900", "--publish", "0:8000", "--publish", "0:8001/udp", "--start", "--json"])).stdout;
+  created = (await ok(["vm", "create", "debian:12", "--network", "--ttl-seconds", "6000", "--publish", "0:8000", "--publish", "0:8001/udp", "--start", "--json"])).stdout;
   vm = (JSON.parse(created) as { vm_id: string }).vm_id;
 });
 afterAll(async () => {
@@ -27,7 +27,7 @@ afterAll(async () => {
 
 /** In the guest of all tests here; standard output, of a command that must succeed. */
 async function guest(script: string, flags: readonly string[] = []): Promise<string> {
-  return (await ok(["vm", "exec", vm, "--quiet", "--timeout-seconds", "120", ...flags, "--", "sh", "-ec", script])).stdout;
+  return (await ok(["vm", "exec", vm, "--quiet", "--timeout-seconds", "800", ...flags, "--", "sh", "-ec", script])).stdout;
 }
 
 async function ok(args: readonly string[], env: Record<string, string> = {}): Promise<{ stdout: string; stderr: string }> {
@@ -138,7 +138,7 @@ test("published ports: the host reaches the guest, by TCP and by UDP", async (co
     return text;
   };
   for (const bytes of [5, 3_000_000]) expect(await host(`import socket\ns = socket.create_connection(("127.0.0.1", ${ports[0]!.host_port}))\ns.sendall(b"z" * ${bytes})\ns.shutdown(1)\nprint(s.makefile().read(), end="")`)).toBe(`got ${bytes} from 100.96.0.1\n`);
-  expect(await host(`import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\ns.settimeout(60)\nfor t in (b"one", b"two"):\n  s.sendto(t, ("127.0.0.1", ${ports[1]!.host_port}))\n  print(s.recv(100).decode())`)).toBe("ONE\nTWO\n");
+  expect(await host(`import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\ns.settimeout(300)\nfor t in (b"one", b"two"):\n  s.sendto(t, ("127.0.0.1", ${ports[1]!.host_port}))\n  print(s.recv(100).decode())`)).toBe("ONE\nTWO\n");
 });
 
 test("a port that is taken: the VM does not start, and who asked hears which", async (context) => {
@@ -159,13 +159,13 @@ test("without a network the guest is as it was", async (context) => {
 
 test("what was refused is told as it happens, in the result, and not to those who want no lines", async (context) => {
   needsWorld(context);
-  const refused = await world!.pyro(["run", "debian:12", "--allow-host", "www.example.com", "--", "sh", "-c", "curl -sS http://www.example.com/hello; curl -sS -m 20 http://other.example.com/"]);
+  const refused = await world!.pyro(["run", "debian:12", "--timeout-seconds", "600", "--allow-host", "www.example.com", "--", "sh", "-c", "curl -sS http://www.example.com/hello; curl -sS -m 300 http://other.example.com/"]);
   expect(refused.stdout).toBe("hello from www.example.com over HTTP/1.1\n");
   expect(refused.status).toBe(6);
   expect(refused.stderr).toContain('[run] refused dns other.example.com rule="not-allowed" reason="other.example.com is not among the allowed hosts"\n');
-  const quiet = await world!.pyro(["run", "debian:12", "--quiet", "--network", "--", "sh", "-c", "curl -s -m 20 http://10.99.0.2/"]);
+  const quiet = await world!.pyro(["run", "debian:12", "--timeout-seconds", "600", "--quiet", "--network", "--", "sh", "-c", "curl -s -m 300 http://10.99.0.2/"]);
   expect([quiet.status, quiet.stderr]).toEqual([7, ""]);
-  const json = await world!.pyro(["run", "debian:12", "--json", "--network", "--publish", "0:80", "--", "sh", "-c", "curl -s -m 20 http://10.99.0.2/"]);
+  const json = await world!.pyro(["run", "debian:12", "--timeout-seconds", "600", "--json", "--network", "--publish", "0:80", "--", "sh", "-c", "curl -s -m 300 http://10.99.0.2/"]);
   expect(JSON.parse(json.stdout)).toMatchObject({ exit_code: 7, refusals: [{ protocol: "tcp", address: "10.99.0.2", port: 80, rule: "private 10.0.0.0/8", reason: "10.99.0.2 is a private address (10.0.0.0/8), and no --allow-net names it" }] });
   // A port that was chosen is told while there is still something to reach, and in the result.
   const hostPort = Number(/^\[run\] published tcp 127\.0\.0\.1:([0-9]+) guest_port=80\n$/.exec(json.stderr)?.[1]);
