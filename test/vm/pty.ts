@@ -14,6 +14,8 @@ export interface PtyOptions {
 }
 
 export class Pty {
+  /** The terminal's modes before the command has begun. */
+  readonly before: Promise<string>;
   /** All bytes that came, one character each. */
   output = "";
   readonly exit: Promise<number>;
@@ -27,6 +29,7 @@ export class Pty {
 
   constructor(command: readonly string[], { env = {}, rows = 24, columns = 80 }: PtyOptions = {}) {
     this.exit = new Promise((resolve) => (this.#exit = resolve));
+    this.before = new Promise((resolve) => this.#modes.push(resolve)); // said unasked
     this.#driver = spawn("python3", [driver, String(rows), String(columns), ...command], { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, TERM: "xterm-256color", ...env } });
     this.#driver.stdin!.on("error", () => {});
     this.#driver.once("close", () => {
@@ -71,6 +74,13 @@ export class Pty {
     const text = this.output.slice(this.#seen, end);
     this.#seen = end;
     return text;
+  }
+
+  /** Types this again and again until what is wanted comes: for a command that may not have heard yet of what it is asked about. */
+  async typeUntil(typed: string, wanted: string): Promise<void> {
+    const pressing = setInterval(() => this.type(typed), 1000);
+    this.type(typed);
+    await this.until(wanted).finally(() => clearInterval(pressing));
   }
 
   /** Waits until the terminal's modes are these. */

@@ -1,7 +1,7 @@
 """Runs a command in a pseudo-terminal of its own, for pty.ts.
 
 Usage: terminal-driver.py ROWS COLUMNS COMMAND [ARG...]. One JSON object a line, in: {"type": BASE64}, {"resize": [ROWS, COLUMNS]}, {"modes": true};
-out: {"pid": PID}, {"output": BASE64}, {"modes": [...]}, {"exit": STATUS}. Ends with its standard input, and ends the command then.
+out: {"pid": PID, "modes": [...]} with the modes that the command finds, {"output": BASE64}, {"modes": [...]}, {"exit": STATUS}. Ends with its standard input, and ends the command then.
 """
 import base64, fcntl, json, os, pty, select, signal, struct, sys, termios
 
@@ -18,7 +18,13 @@ def say(**message):
     sys.stdout.flush()
 
 
+def modes():
+    flags = termios.tcgetattr(master)  # Linux gives the slave's
+    return flags[:4] + [value if isinstance(value, int) else value[0] for value in flags[6]]
+
+
 resize(rows, columns)
+before = modes()
 child = os.fork()
 if child == 0:
     os.setsid()
@@ -27,7 +33,7 @@ if child == 0:
         os.dup2(slave, fd)
     os.closerange(3, 256)
     os.execvp(command[0], command)
-say(pid=child)
+say(pid=child, modes=before)
 ended, pending = os.pidfd_open(child), b""
 watched = [0, master, ended]
 while True:
@@ -51,7 +57,6 @@ while True:
             if "resize" in message:
                 resize(*message["resize"])
             if "modes" in message:
-                flags = termios.tcgetattr(master)  # Linux gives the slave's
-                say(modes=flags[:4] + [value if isinstance(value, int) else value[0] for value in flags[6]])
+                say(modes=modes())
 if ended in watched:
     os.kill(child, signal.SIGKILL)

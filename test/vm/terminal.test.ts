@@ -40,7 +40,7 @@ const guestShell = (options: PtyOptions = {}) => session(["vm", "exec", "-it", "
 
 test("run -it: the phases before, the session, the summary on a line of its own, the status", async () => {
   const pty = session(["run", "-it", "debian:12", "--env", `PS1=${prompt}`, "--", ...shell], { rows: 30, columns: 100 });
-  const before = await pty.modes();
+  const before = await pty.before;
   expect(await pty.until(prompt)).toMatch(/\[run\] phase=start environment=debian:12 accelerator=(?:kvm|tcg message=[^\r]+)\r\n\[run\] phase=exec environment=debian:12\r\n/);
   expect(await pty.modes()).not.toBe(before);
   pty.type("stty size; tty; echo $TERM\r");
@@ -82,6 +82,7 @@ test("Ctrl-C ends the guest's sleep and not its shell; Ctrl-Z, jobs, fg and bg a
   await pty.until(/\[1\]\+  Running +sleep 1001 &\r\n/);
   pty.type("fg\r");
   await pty.until("fg\r\nsleep 1001\r\n");
+  await sleeping("sleep 1001"); // said before it has the terminal
   pty.type("\x03");
   await pty.until(prompt);
   pty.type("sleep 1002\r");
@@ -108,8 +109,7 @@ test("a new size reaches the guest", async () => {
   await pty.until("\r\n10 40\r\n");
   await pty.until(prompt);
   pty.resize(50, 132);
-  pty.type("\r"); // a trap runs when a command is done
-  await pty.until("now 50 132\r\n");
+  await pty.typeUntil("\r", "now 50 132\r\n"); // a trap runs when a command is done
   pty.type("exit\r");
   expect(await pty.exit).toBe(0);
 });
@@ -166,7 +166,7 @@ test("-t where there is no terminal, and -t with --json, are refused before anyt
 
 test("a given time-out holds in a terminal", async () => {
   const pty = session(["vm", "exec", "-t", "--timeout-seconds", "2", vm, "--", "sleep", "1000"]);
-  const before = await pty.modes();
+  const before = await pty.before;
   await pty.until(/exit_code=137 duration_ms=\d+ timed_out=true\r\n/);
   expect(await pty.exit).toBe(124);
   expect(await pty.modes()).toBe(before);
@@ -178,7 +178,7 @@ test.each([
   ["SIGKILL", -9],
 ] as const)("the terminal is as it was after %s", async (signal, status) => {
   const pty = guestShell();
-  const before = await pty.modes();
+  const before = await pty.before;
   await pty.until(prompt);
   expect(await pty.modes()).not.toBe(before);
   process.kill(await pty.pid(), signal);
@@ -188,7 +188,7 @@ test.each([
 
 test("the terminal is as it was after the VM's death, and the error has a line of its own", async () => {
   const pty = session(["run", "-it", "--env", `PS1=${prompt}`, "debian:12-base", "--", ...shell], { env: { NO_COLOR: "1" } });
-  const before = await pty.modes();
+  const before = await pty.before;
   await pty.until(prompt);
   pty.type("echo o >/proc/sysrq-trigger\r");
   await pty.until(/\r\nerror: The guest powered itself off or crashed/);
@@ -198,7 +198,7 @@ test("the terminal is as it was after the VM's death, and the error has a line o
 
 test("stopped and continued from outside: the terminal is the shell's meanwhile", async () => {
   const pty = guestShell();
-  const before = await pty.modes();
+  const before = await pty.before;
   await pty.until(prompt);
   const raw = await pty.modes();
   const pid = await pty.pid();
@@ -208,8 +208,7 @@ test("stopped and continued from outside: the terminal is the shell's meanwhile"
   pty.resize(33, 99);
   process.kill(pid, "SIGCONT");
   await pty.untilModes((modes) => modes === raw);
-  pty.type("stty size\r");
-  await pty.until("33 99\r\n");
+  await pty.typeUntil("stty size\r", "33 99\r\n");
   pty.type("exit 5\r");
   expect(await pty.exit).toBe(5);
   expect(await pty.modes()).toBe(before);
@@ -260,7 +259,7 @@ test("an editor: a file is opened, changed, saved, and the screen is the termina
   }
   await pyro(["vm", "exec", vm, "--", "sh", "-c", "printf 'first\\nsecond\\n' >/tmp/note"]);
   const pty = session(["vm", "exec", "-it", "--quiet", vm, "--", "nano", "/tmp/note"], { rows: 20, columns: 70 });
-  const before = await pty.modes();
+  const before = await pty.before;
   await pty.until("\x1b[?1049h"); // its own screen
   await pty.until(/\^X[^]*first[^]*second/);
   pty.type("\x0e\x05 and more"); // next line, its end
