@@ -155,7 +155,7 @@ test("background children live on, CANCEL leaves none", async () => {
   const { outcome } = await run(channel, { argv: sh("setsid sleep 4711 & echo started") });
   expect(outcome).toMatchObject({ exitCode: 0 });
   const count = (what: string) => text(channel, { argv: sh(`grep -lxz '${what}' /proc/[0-9]*/cmdline 2>/dev/null | wc -l`) });
-  expect(await count("471[1]")).toBe("1");
+  await expect.poll(() => count("471[1]")).toBe("1"); // the shell may be over before its child is what it is to become
   const cancelled = channel.exec({ argv: sh("setsid sleep 4712 & setsid setsid sleep 4712 & echo ready; wait") });
   await said(cancelled.stdout, /ready/);
   cancelled.cancel();
@@ -227,7 +227,7 @@ test("a job outlives its connection, and what it left behind can still be killed
   expect((await bytesOf(job.stdout)).toString()).toBe("started\nended\n");
   expect(await job.result).toMatchObject({ exitCode: 0, stdoutDroppedBytes: 0 });
   const count = () => text(channel, { argv: sh("grep -lxz '471[4]' /proc/[0-9]*/cmdline 2>/dev/null | wc -l") });
-  expect(await count()).toBe("1");
+  await expect.poll(count).toBe("1");
   await channel.killJob("server", 9, "all");
   await expect.poll(count).toBe("0");
   expect(await channel.listJobs()).toMatchObject([{ name: "server", command: ["/bin/sh", "-c", expect.stringContaining("setsid") as string], end: { exitCode: 0 } }]);
@@ -246,7 +246,7 @@ test("how it is", async () => {
   const before = stats.processes;
   const sleeper = channel.exec({ argv: ["sleep", "4715"] });
   await sleeper.started;
-  expect((await channel.stats()).processes).toBe(before + 1);
+  await expect.poll(async () => (await channel.stats()).processes).toBe(before + 1);
   sleeper.cancel();
   await sleeper.result;
 });

@@ -15,6 +15,9 @@ const environment = "debian:12-base";
 /** What pyro may take, all in all; it has 60 to 90 MiB when it does nothing. */
 const mostMib = 250;
 
+/** Of all runs: that we have looked in time at any. */
+let seenMib = 0;
+
 let directory: string;
 let place: string;
 let honest: Buffer;
@@ -33,6 +36,7 @@ beforeAll(() => {
   liar = readFileSync(join(directory, "liar"));
 });
 afterAll(async () => {
+  expect(seenMib).toBeGreaterThan(10);
   expect(await eventually(() => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
   rmSync(directory, { recursive: true });
 });
@@ -85,7 +89,7 @@ async function failed(result: Seen, code: string, message: RegExp): Promise<void
 }
 
 async function within(result: Seen): Promise<void> {
-  expect(result.mostMib).toBeGreaterThan(10);
+  seenMib = Math.max(seenMib, result.mostMib);
   expect(result.mostMib).toBeLessThan(mostMib);
   expect(await eventually(() => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
 }
