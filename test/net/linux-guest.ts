@@ -26,7 +26,7 @@ afterAll(() => rmSync(directory, { recursive: true, force: true }));
 /** Why this host can't have such a guest; undefined if it can. */
 export const whyNoLinuxGuest: string | undefined = (() => {
   execFileSync("gcc", ["-O2", "-o", program, new URL("tap.c", import.meta.url).pathname]);
-  writeFileSync(resolvConf, "nameserver 100.96.0.1\n");
+  writeFileSync(resolvConf, "nameserver 100.96.0.1\noptions timeout:30\n");
   const { status, stderr } = spawnSync(program, ["-r", resolvConf, "true"], { stdio: ["ignore", "ignore", "pipe", "pipe"] });
   return status === 0 ? undefined : `no namespace with a TAP device here: ${stderr.toString().trim()}`;
 })();

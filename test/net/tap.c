@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <net/route.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -117,9 +118,22 @@ static int write_all(struct iovec *parts) {
   return 0;
 }
 
+static volatile sig_atomic_t is_over;
+
+static void on_end(int signal) {
+  (void)signal;
+  is_over = 1;
+}
+
+/* Up to its end, and then what the kernel still has to say for the command that has ended. */
 static void to_cable(int tun) {
   static char frame[MAX_FRAME];
   for (;;) {
+    struct pollfd said = {.fd = tun, .events = POLLIN};
+    int ready = poll(&said, 1, is_over ? 0 : 100); /* the signal may come right before */
+    if (ready < 0 && errno != EINTR) _exit(1);
+    if (ready == 0 && is_over) _exit(0);
+    if (ready <= 0) continue;
     ssize_t length = read(tun, frame, sizeof frame);
     if (length <= 0) _exit(0);
     uint32_t header = htonl((uint32_t)length);
@@ -159,7 +173,9 @@ int main(int argc, char **argv) {
   mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
   if (resolv != NULL && mount(resolv, "/etc/resolv.conf", NULL, MS_BIND, NULL) < 0) skip("/etc/resolv.conf");
   int tun = open_card(mtu);
+  signal(SIGTERM, on_end);
   pid_t copiers[2] = {start(to_cable, tun), start(from_cable, tun)};
+  signal(SIGTERM, SIG_DFL);
   pid_t command = fork();
   if (command == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -170,6 +186,8 @@ int main(int argc, char **argv) {
   }
   close(CABLE);
   waitpid(command, &status, 0);
-  for (int i = 0; i < 2; i++) kill(copiers[i], SIGKILL);
+  kill(copiers[0], SIGTERM);
+  waitpid(copiers[0], NULL, 0);
+  kill(copiers[1], SIGKILL);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
