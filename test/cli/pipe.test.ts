@@ -135,7 +135,7 @@ test("a client that does not read: nothing more is begun, news are dropped, and 
   let begun = 0;
   const pipe = serve({ big: async (_, call) => (begun++, call.onPhase({ phase: "probe" }), "x".repeat(100_000)) }, 1000);
   pipe.send("first", "big");
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  while (pipe.output.writableLength <= 90_000) await new Promise((resolve) => setImmediate(resolve));
   const before = pipe.output.writableLength;
   expect(before).toBeGreaterThan(90_000);
   for (let id = 0; id < 50; id++) pipe.send(id, "big");
@@ -150,7 +150,7 @@ test("a client that does not read: nothing more is begun, news are dropped, and 
 test("a client that does not read and goes on writing: about one line is read ahead", async () => {
   const pipe = serve({ big: async () => "x".repeat(100_000) }, 1000);
   pipe.send("first", "big");
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  while (pipe.output.writableLength <= 90_000) await new Promise((resolve) => setImmediate(resolve));
   const piece = Buffer.from(`${JSON.stringify({ jsonrpc: "2.0", id: "p", method: "big", params: { pad: "p".repeat(65_000) } })}\n`);
   let written = 0;
   while (!pipe.input.isPaused() && written < 64 << 20) {

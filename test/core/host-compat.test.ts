@@ -136,7 +136,10 @@ describe.each(["bubblewrap", "nothing"])("isolated by %s", (isolation) => {
 
   test("a time-out kills all of it", async () => {
     const mark = newMark();
-    expect(await allowed(["sh", "-c", `${daemons(mark)}; trap '' TERM; sleep ${mark}`], { timeoutSeconds: 2 })).toMatchObject({ timedOut: true, exitCode: 137, signal: "SIGKILL", stdout: "begun\n" });
+    const timedOut = (timeoutSeconds: number) => allowed(["sh", "-c", `${daemons(mark)}; trap '' TERM; sleep ${mark}`], { timeoutSeconds });
+    let result = await timedOut(2);
+    if (result.stdout === "") result = await timedOut(40); // two seconds were over before it said a word
+    expect(result).toMatchObject({ timedOut: true, exitCode: 137, signal: "SIGKILL", stdout: "begun\n" });
     expect(processesWith(mark)).toEqual([]);
   });
 
@@ -199,7 +202,7 @@ test("one that was stopped can be started again; one that never ran is deleted o
   expect(await execVm(ids[0]!, { command: "echo again" })).toMatchObject({ stdout: "again\n" });
   await deleteVm(ids[1]!);
   const { vmId } = await createVm({ environment: "debian:12", allowHostCompat: true, ttlSeconds: 2 });
-  await startVm(vmId);
+  await startVm(vmId).catch((error: unknown) => expect(error).toMatchObject({ code: "NOT_FOUND" })); // two seconds may be over by now
   await new Promise((resolve) => setTimeout(resolve, 2100));
   expect(await reapExpired()).toEqual({ reaped: [vmId] });
   expect(await listVms()).toEqual([]);

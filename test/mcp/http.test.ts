@@ -99,7 +99,7 @@ test("connections beyond the limit are closed, and the others go on", async () =
   const closed = new Promise((resolve) => sockets.forEach((socket) => socket.once("close", resolve)));
   await closed;
   for (const socket of sockets) socket.destroy();
-  for (let attempt = 0; attempt < 50 && (await post(initialize).catch(() => ({ status: 0 }))).status !== 200; attempt++) await new Promise((resolve) => setTimeout(resolve, 100));
+  for (let attempt = 0; attempt < 1000 && (await post(initialize).catch(() => ({ status: 0 }))).status !== 200; attempt++) await new Promise((resolve) => setTimeout(resolve, 100));
   expect(await post(initialize)).toMatchObject({ status: 200 });
 });
 
