@@ -1,11 +1,12 @@
 /** A real registry (Debian's docker-registry) on loopback, and a server before it that does to its answers what networks and busy registries do. */
+import { randomUUID } from "node:crypto";
 import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { request as requestTls } from "node:https";
 import { connect, type AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { keepChild, runChild } from "../../src/base/child.js";
-import { sleep } from "../../src/base/deadline.js";
 
 export interface RealRegistry {
   /** `127.0.0.1:PORT` */
@@ -21,28 +22,38 @@ export interface RealOptions {
 
 /** Keeps all it has in `directory`. */
 export async function startRegistry(directory: string, options: RealOptions = {}): Promise<RealRegistry> {
-  const port = await freePort();
+  for (;;) {
+    const registry = await tryPort(directory, options, await freePort());
+    if (registry !== undefined) return registry;
+  }
+}
+
+/** Undefined if the port, free a moment ago, is somebody else's by now. */
+async function tryPort(directory: string, options: RealOptions, port: number): Promise<RealRegistry | undefined> {
+  const mark = randomUUID();
   await mkdir(directory, { recursive: true });
   const lines = [
     "version: 0.1", "log:", "  level: error", "storage:", "  filesystem:", `    rootdirectory: ${directory}/data`,
-    "http:", `  addr: 127.0.0.1:${port}`, "  secret: none",
+    "http:", `  addr: 127.0.0.1:${port}`, "  secret: none", "  headers:", `    X-Mark: ["${mark}"]`,
     ...(options.tls === undefined ? [] : ["  tls:", `    certificate: ${options.tls.certificate}`, `    key: ${options.tls.key}`]),
     ...(options.htpasswd === undefined ? [] : ["auth:", "  htpasswd:", "    realm: test", `    path: ${directory}/htpasswd`]),
   ];
   if (options.htpasswd !== undefined) await writeFile(join(directory, "htpasswd"), options.htpasswd);
   await writeFile(join(directory, "config.yml"), `${lines.join("\n")}\n`);
   const child = await keepChild("docker-registry", ["serve", join(directory, "config.yml")], { stdio: ["ignore", "ignore", "ignore"] });
-  for (let tries = 0; ; tries++) {
-    const answers = await new Promise<boolean>((resolve) => {
-      const asked = request({ host: "127.0.0.1", port, path: "/" }, (answer) => (answer.resume(), resolve(true)));
-      asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED"));
+  let hasEnded = false;
+  void child.exited.finally(() => (hasEnded = true));
+  const ask = options.tls === undefined ? request : requestTls;
+  for (;;) {
+    const isOurs = await new Promise<boolean>((resolve) => {
+      const asked = ask({ host: "127.0.0.1", port, path: "/v2/", rejectUnauthorized: false }, (answer) => (answer.resume(), resolve(answer.headers["x-mark"] === mark)));
+      asked.on("error", () => resolve(false));
       asked.end();
     });
-    if (answers) break;
-    if (tries === 300) throw new Error("docker-registry does not listen");
-    await sleep(100);
+    if (isOurs) return { host: `127.0.0.1:${port}`, close: async () => void (await child.end()) };
+    if (hasEnded) return undefined;
+    await new Promise((resolve) => setTimeout(resolve, 100)); // and not a `sleep` that a test has made short
   }
-  return { host: `127.0.0.1:${port}`, close: async () => void (await child.end()) };
 }
 
 /** Puts the image `tag` of a layout directory into the registry. */
