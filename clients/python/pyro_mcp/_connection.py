@@ -26,9 +26,9 @@ MAX_ANSWER_BYTES = 1 << 30
 #: News that a slow ``progress`` has not taken yet.
 MAX_NEWS = 256
 #: How long an interrupted call waits for the end of its VM, seconds.
-CANCEL_SECONDS = 5.0
+CANCEL_SECONDS = 15.0
 #: How long pyro has to end after its input did, seconds.
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS = 30.0
 #: What is kept of its standard error, bytes.
 MAX_COMPLAINT_BYTES = 8192
 

@@ -32,11 +32,11 @@ def answer(request: dict) -> None:
     id, params = request["id"], request.get("params", {})
     command = params.get("command")
     word = command if isinstance(command, str) else ""
-    if word == "die":
+    if word == "wait":
+        return  # held, for a cancel
+    elif word == "die":
         sys.stderr.write("stand-in: the last words\n")
         os._exit(7)
-    elif word == "wait":
-        held[id] = params
     elif word.startswith("sleep "):
         time.sleep(float(word[6:]))
         send(id=id, result=params)
@@ -81,6 +81,8 @@ def main() -> None:
             if held.pop(id, None) is not None:
                 send(id=id, error={"code": -32000, "message": "Cancelled by the client.", "data": {"code": "CANCELLED"}})
             continue
+        if request.get("params", {}).get("command") == "wait":
+            held[request["id"]] = request["params"]
         note(request["method"])
         threading.Thread(target=answer, args=(request,), daemon=True).start()
     note("end")
