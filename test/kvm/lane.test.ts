@@ -113,7 +113,7 @@ test("20 forks at once: each is itself, with randomness of its own and the time 
 /** Mostly waiting, so all at once. */
 describe.concurrent("what ends a VM", () => {
   test("the command's time-out", async ({ expect }) => {
-    const { status, stdout } = await machine.sh(`pyro run ${environment} ${size} --timeout-seconds 10 -- sh -c 'echo before; sleep 1000 & sleep 1000'`);
+    const { status, stdout } = await machine.sh(`pyro run ${environment} ${size} --timeout-seconds 20 -- sh -c 'echo before; sleep 1000 & sleep 1000'`);
     expect({ status, stdout }).toEqual({ status: 124, stdout: "before\n" });
   });
 

@@ -27,7 +27,7 @@ export interface KvmMachine {
 
 const environment = "debian:12-base";
 /** What a script may take, seconds: this host may be slow, and the VM's processors are ten times slower. */
-const scriptSeconds = 580;
+const scriptSeconds = 1150;
 
 /** PYRO_TEST_KVM=host or =vm decides; otherwise it is the host if a guest runs under its KVM. */
 export async function openKvmMachine(): Promise<KvmMachine> {
@@ -97,7 +97,7 @@ async function openEmulating(stage: string): Promise<Vm> {
   const settings = { PYRO_QEMU: qemu, PYRO_ACCELERATOR: "tcg", PYRO_TEMPLATE_MAX_AGE_SECONDS: "0" };
   Object.assign(process.env, settings);
   try {
-    return await new Pyro().openVm({ environment, vcpuCount: 1, memMib: 3072, ttlSeconds: 2400 });
+    return await new Pyro().openVm({ environment, vcpuCount: 1, memMib: 3072, ttlSeconds: 7200 });
   } finally {
     for (const name of Object.keys(settings)) delete process.env[name];
   }

@@ -81,7 +81,7 @@ test("what the guest does to its root disk is seen by nobody else", async () => 
 });
 
 test("100,000 files", async () => {
-  expect(await run("--timeout-seconds", "200", `${layout.path}:many`)).toEqual({ stderr: "", status: 0, lines: [`${many}`] });
+  expect(await run("--timeout-seconds", "800", `${layout.path}:many`)).toEqual({ stderr: "", status: 0, lines: [`${many}`] });
 });
 
 test("an archive from standard input, under a name of one's own", async () => {

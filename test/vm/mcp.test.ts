@@ -125,7 +125,7 @@ test("the life of a VM, step by step; vm_exec is its end", async () => {
   expect((await client.call("vm_stop", { vm_id })).structured).toMatchObject({ state: "stopped" });
   expect((await client.call("vm_start", { vm_id })).structured).toMatchObject({ state: "started" });
   expect(await client.read(`pyro://vms/${vm_id}/console`)).toEqual(expect.any(String));
-  expect((await client.call("vm_exec", { vm_id, command: "cat /root/kept", timeout_seconds: 20 })).structured).toMatchObject({ vm_id, stdout: "kept\n", exit_code: 0 });
+  expect((await client.call("vm_exec", { vm_id, command: "cat /root/kept", timeout_seconds: 600 })).structured).toMatchObject({ vm_id, stdout: "kept\n", exit_code: 0 });
   expect((await client.call("vm_status", { vm_id })).structured).toMatchObject({ error: { code: "NOT_FOUND" } });
   expect((await client.call("vm_reap_expired", {})).structured).toEqual({ reaped: [] });
 });

@@ -15,7 +15,7 @@ const opened: Pty[] = [];
 
 let vm: string;
 beforeAll(async () => {
-  const created = await pyro(["vm", "create", "debian:12", "--ttl-seconds", "3000", "--start"]);
+  const created = await pyro(["vm", "create", "debian:12", "--ttl-seconds", "6000", "--start"]);
   expect(created.status).toBe(0);
   vm = created.stdout.trim();
   // Readline with all but the two sequences that it puts around each line.
