@@ -246,7 +246,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
         else if (strcmp(argv[i], "--limit") == 0) {
             if (!group_add_limit(&keep->group, argv[i + 1])) usage("--limit is not FILE=VALUE, or there are more than 8");
         } else if (strcmp(argv[i], "--confine") == 0) {
-            if (!confine_add(&keep->confine, argv[i + 1])) usage("--confine is not on, read=FILE, write=FILE or reopen=FD, or there are too many");
+            if (!confine_add(&keep->confine, argv[i + 1])) usage("--confine is not on, read=FILE, write=FILE, reopen=FD or seal=FD, or there are too many");
         }
         else if (strcmp(argv[i], "--listen") == 0 || strcmp(argv[i], "--listen-beside") == 0) {
             if (!place_add_socket(&keep->place, argv[i + 1], strcmp(argv[i], "--listen") != 0)) usage("--listen is not FD=NAME, or there are more than 9");
