@@ -176,7 +176,8 @@ async function connectFirst(place: string, exited: Promise<VmExit>): Promise<Soc
       return [await connectIn(place, placeNames.port(0))];
     } catch (error) {
       if (over) return [new Socket().destroy()];
-      if (!["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "")) throw error;
+      // Reset: it was there, and its keeper has ended just now.
+      if (!["ENOENT", "ECONNREFUSED", "ECONNRESET"].includes(systemCode(error) ?? "")) throw error;
     }
     await sleep(1);
   }
