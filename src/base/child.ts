@@ -7,7 +7,7 @@ import { spawn, type ChildProcess, type StdioOptions } from "node:child_process"
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import { PyroError, systemCode } from "./error.js";
+import { PyroError, systemCode, toPyroError } from "./error.js";
 import { childEnvironment } from "./settings.js";
 import { nativeProgram } from "./paths.js";
 import { cancelled } from "./deadline.js";
@@ -268,5 +268,10 @@ function exitOf(child: ChildProcess, command: string): Promise<ChildExit> {
 
 function spawnError(command: string, error: Error): PyroError {
   if (systemCode(error) === "ENOENT") return missingProgram(command, error);
-  return new PyroError("INTERNAL", `${command} could not be started: ${error.message}`, { cause: error });
+  const message = `${command} could not be started: ${error.message}`;
+  // The only thing that there can be too little of where nothing but a process is made.
+  if (systemCode(error) === "EAGAIN") return new PyroError("HOST_MISSING", message, { cause: error, hint: "Hold fewer VMs at a time, or raise the limit of processes: `ulimit -u`, TasksMax= of a systemd unit, --pids-limit of a container." });
+  const { code, hint } = toPyroError(error);
+  if (code === "HOST_MISSING") return new PyroError(code, message, { cause: error, hint: hint! });
+  return new PyroError("INTERNAL", message, { cause: error });
 }

@@ -102,6 +102,8 @@ export function startVm(request: StartRequest, options: StartOptions = {}): Prom
     const vm = await forkOrBoot(prepared, request, options, network);
     const { digest, config } = prepared.environment;
     return { ...vm, environmentDigest: digest, ...(config && { config }) };
+  }).catch((error: unknown) => {
+    throw toPyroError(error); // the system's own, where descriptors run out, say
   });
 }
 
