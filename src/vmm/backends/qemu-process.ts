@@ -118,7 +118,10 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
   });
   if (signal?.aborted) onAbort();
   // The keeper made the sockets before it started QEMU, and the child counts as started when the keeper is: so they are not there yet.
-  const connected = place === undefined ? undefined : await connectFirst(place, exited);
+  const connected = place === undefined ? undefined : await connectFirst(place, exited).catch(async (error: unknown) => {
+    await end(); // nobody but us knows of it
+    throw error;
+  });
   const control = gateway && child.stdio[gateway.controlFd]!;
   const gatewayStderr = gateway && (gateway.stderrFd === undefined ? { tail: () => logTail(place!, placeNames.netLog) } : readLog(child.stdio[gateway.stderrFd]!));
   const vm: RunningVm = {
