@@ -10,7 +10,7 @@ import type { Duplex, Readable } from "node:stream";
 import { PyroError, systemCode, toPyroError } from "./error.js";
 import { childEnvironment } from "./settings.js";
 import { nativeProgram } from "./paths.js";
-import { cancelled } from "./deadline.js";
+import { cancelled, whenAborted } from "./deadline.js";
 
 export interface ChildExit {
   /** Exit status; null if a signal ended it. */
@@ -180,7 +180,7 @@ export async function runChild(command: string, args: readonly string[], options
   };
   const timer = setTimeout(() => fail(new PyroError("TIMEOUT", `${command} did not end within ${timeoutMs / 1000} s.`)), timeoutMs);
   const onAbort = () => fail(cancelled(options.signal));
-  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(options.signal, onAbort);
   if (options.signal?.aborted) onAbort();
   const chunks: Buffer[] = [];
   let total = 0;
@@ -197,7 +197,7 @@ export async function runChild(command: string, args: readonly string[], options
     return { ...exit, stdout: Buffer.concat(chunks), stderr: stderr() };
   } finally {
     clearTimeout(timer);
-    options.signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex, Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { checkSignal } from "../base/deadline.js";
+import { checkSignal, follow } from "../base/deadline.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
@@ -93,12 +93,12 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
   const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = [], signal?: AbortSignal) => {
     checkSignal(signal);
     const stream = mux.open(fields, { result });
-    const late = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    return answerOf(stream, what, signal === undefined ? late : AbortSignal.any([late, signal])).catch((error: unknown) => {
-      if (error instanceof PyroError && error.code === "CANCELLED" && late.aborted && !signal?.aborted) {
-        throw new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
-      }
-      throw error;
+    const patience = follow(signal);
+    const late = () => new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
+    const timer = setTimeout(() => patience.abort(late()), ANSWER_DEADLINE_MS);
+    return answerOf(stream, what, patience.signal).finally(() => {
+      clearTimeout(timer);
+      patience.abort();
     });
   };
   return {

@@ -5,7 +5,7 @@ import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { findProgram, keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
-import { sleep } from "../../base/deadline.js";
+import { sleep, whenAborted } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { ConsoleLog } from "../console.js";
@@ -109,9 +109,9 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
     await child.end();
   };
   const onAbort = () => void end();
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(signal, onAbort);
   const exited = child.exited.then(async (exit): Promise<VmExit> => {
-    signal?.removeEventListener("abort", onAbort);
+    forget();
     const reason = given === undefined ? exitReason(exit, killed) : "failed";
     const hint = reason === "failed" && given === undefined && guestConsole.totalBytes === 0 ? await wrapperHint() : undefined;
     return { reason, ...exit, stderr: given ?? complaint(stderr.tail()), ...(hint !== undefined && { hint }) };
@@ -135,7 +135,7 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
     end,
     ...(connected !== undefined && {
       release: () => {
-        signal?.removeEventListener("abort", onAbort);
+        forget();
         child.release();
         for (const stream of [...connected, child.stdio[monitorFd]!, ...(control === undefined ? [] : [control])]) stream.destroy();
       },
