@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkSignal } from "../base/deadline.js";
+import { checkSignal, follow } from "../base/deadline.js";
 import { makeDirectory } from "../base/directory.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { takeLock, tryLock, type Lock } from "../base/lock.js";
@@ -47,9 +47,16 @@ const places = {
   template: (key: string) => join(places.templates(), key),
   /** Where the one that is being made is; only the holder of the lock touches it. */
   making: () => join(places.templates(), "making"),
+  /** Where one goes to be removed. */
+  removed: () => join(places.templates(), "making-removed"),
   lock: () => join(places.templates(), "making.lock"),
 };
 const lockName = "lock";
+/** What is there while nobody has the lock was left by whoever died. */
+const unfinished: ReadonlyMap<string, string> = new Map([
+  ["making", "it was never finished"],
+  ["making-removed", "its removal was broken off"],
+]);
 
 /**
  * The template for this machine, made first if there is none. Undefined where there can't be one, for whatever reason: a VM is
@@ -79,7 +86,7 @@ export async function warmTemplate(request: TemplateRequest, options: TemplateOp
 export async function discardTemplate({ key, directory, stamp }: Template, why: string): Promise<void> {
   log("a template did not work", { key, why });
   try {
-    const lock = await takeTemplatesLock(AbortSignal.timeout(discardWaitMs));
+    const lock = await takeTemplatesLock({}, discardWaitMs);
     try {
       // Somebody else may have found the same, and made a new one already.
       if (stampText((await readManifest(directory))?.files ?? {}) === stamp) await moveAway(directory);
@@ -91,21 +98,27 @@ export async function discardTemplate({ key, directory, stamp }: Template, why: 
   }
 }
 
-/** Removes templates that no VM can be forked from any more. Those that VMs are being forked from stay. */
-export async function pruneTemplates(): Promise<{ removed: string[]; reclaimedBytes: number }> {
+export interface PruneTemplatesOptions {
+  signal?: AbortSignal;
+  /** Called once where another process makes one, which is waited for. */
+  onWait?: () => void;
+}
+
+/** Removes templates that no VM can be forked from any more. Those that VMs are being forked from stay. Throws TIMEOUT, CANCELLED. */
+export async function pruneTemplates(options: PruneTemplatesOptions = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
   const result = { removed: [] as string[], reclaimedBytes: 0 };
-  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name) || name === "making");
+  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name) || unfinished.has(name));
   if (keys.length === 0) return result;
-  const lock = await takeTemplatesLock();
+  const lock = await takeTemplatesLock(options);
   try {
     const environments = new Set((await listEnvironments()).flatMap((each) => each.digest ?? []));
     const now = { host: await forking?.host().catch(() => undefined), environments, timeMs: Date.now(), maxAgeMs: settings.templateMaxAgeSeconds() * 1000 };
     for (const key of keys) {
       const directory = places.template(key);
-      const why = key === "making" ? "it was never finished" : whyUnusable(await readManifest(directory), key, now);
+      const why = unfinished.get(key) ?? whyUnusable(await readManifest(directory), key, now);
       if (why === undefined) continue;
       const bytes = await usage(directory);
-      if (key === "making") await rm(directory, { recursive: true, force: true });
+      if (unfinished.has(key)) await rm(directory, { recursive: true, force: true });
       else if (!(await removeTemplate(directory, join(directory, lockName)))) continue;
       log("template removed", { key, why, bytes });
       result.removed.push(`template ${key.slice(0, 16)}: ${why}`);
@@ -148,7 +161,7 @@ function stampText(stamps: Record<string, string>): string {
 
 async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateRequest, options: TemplateOptions): Promise<{ template: Template; made: boolean }> {
   const { key } = wanted;
-  const lock = await takeTemplatesLock(options.signal, () => options.onPhase?.({ phase: "waiting" }));
+  const lock = await takeTemplatesLock({ ...(options.signal && { signal: options.signal }), onWait: () => options.onPhase?.({ phase: "waiting" }) });
   try {
     const found = await findTemplate(key); // somebody else may have made it while we waited
     if (found !== undefined) return { template: found, made: false };
@@ -190,10 +203,17 @@ async function checkSpace({ memMib }: VmSpec): Promise<void> {
 }
 
 /** One for all templates: on a host that makes two at once, neither is ready sooner. */
-async function takeTemplatesLock(signal?: AbortSignal, onWait?: () => void): Promise<Lock> {
+async function takeTemplatesLock({ signal, onWait }: PruneTemplatesOptions, ms = waitMs): Promise<Lock> {
   await makeDirectory(places.templates());
-  const patience = AbortSignal.timeout(waitMs);
-  return takeLock(places.lock(), { signal: signal === undefined ? patience : AbortSignal.any([patience, signal]), ...(onWait && { onWait }) });
+  const patience = follow(signal);
+  const late = () => new PyroError("TIMEOUT", `Another process was still making a template after ${ms / 1000} s.`, { hint: "Try again when it is done. VMs are booted until then." });
+  const timer = setTimeout(() => patience.abort(late()), ms);
+  try {
+    return await takeLock(places.lock(), { signal: patience.signal, ...(onWait && { onWait }) });
+  } finally {
+    clearTimeout(timer);
+    patience.abort();
+  }
 }
 
 /** False if a VM that was forked from it runs. */
@@ -210,7 +230,7 @@ async function removeTemplate(directory: string, lockFile: string): Promise<bool
 
 /** First its name, then what is in it: an interrupted removal never leaves half a template. The caller holds the lock that the name stands for. */
 async function moveAway(directory: string): Promise<void> {
-  const away = `${places.making()}-removed`;
+  const away = places.removed();
   await rm(away, { recursive: true, force: true });
   await rename(directory, away);
   await rm(away, { recursive: true, force: true });
