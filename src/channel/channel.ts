@@ -73,8 +73,11 @@ export interface Channel {
   forgetJob(name: string, options?: { signal?: AbortSignal }): Promise<void>;
   /** How the guest is, in its own words. */
   stats(options?: { signal?: AbortSignal }): Promise<GuestStats>;
-  /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
-  identify(identity: Identity): Promise<{ clockNs: bigint }>;
+  /**
+   * Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. With `until` it may take as long as that
+   * does not abort: among hundreds of guests that start at once, seconds say nothing.
+   */
+  identify(identity: Identity, until?: AbortSignal): Promise<{ clockNs: bigint }>;
   /** Sets the guest's clock to the host's. */
   setClock(): Promise<{ clockNs: bigint }>;
   /** 32 to 4,096 bytes. */
@@ -123,7 +126,10 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     killJob: async (name, number, scope, { signal } = {}) => void (await ask(`signal the job ${name}`, killJobFields(name, number, scope), [], signal)),
     forgetJob: async (name, { signal } = {}) => void (await ask(`forget the job ${name}`, forgetJobFields(name), [], signal)),
     stats: async ({ signal } = {}) => statsOf(await ask("tell how it is", statsFields, statsResult, signal)),
-    identify: async (identity) => clockOf(await ask("take its identity", identifyFields(identity), ["CLOCK"])),
+    identify: async (identity, until) => {
+      const [what, fields, result] = ["take its identity", identifyFields(identity), ["CLOCK"]] as const;
+      return clockOf(await (until === undefined ? ask(what, fields, result) : answerOf(mux.open(fields, { result }), what, until)));
+    },
     setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
     addEntropy: async (bytes) => void (await ask("take entropy", [["KIND", u8(8)], ["ENTROPY", bytes]])),
     ping: async () => Number((await ask("answer a ping", [["KIND", u8(9)]], ["DURATION"])).get("DURATION")!.readBigUInt64LE()) / 1e6,

@@ -220,7 +220,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
     const card = network && { network: (await import("./guest-network.js")).guestNetwork };
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card });
+      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card }, abort);
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
