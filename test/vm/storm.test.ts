@@ -23,7 +23,7 @@ afterAll(async () => {
   for (const lane of lanes) lane.kill();
   // Also after a failure: what a VM of ours held would be missing in the tests that follow.
   for (const { pid } of processes()) signal(pid, "SIGKILL");
-  await eventually(5000, () => processes().length === 0);
+  await eventually(() => processes().length === 0);
   if (isMounted) execFileSync("umount", ["--lazy", state]);
   rmSync(state, { recursive: true, force: true });
 });
@@ -321,16 +321,16 @@ test(`a storm (PYRO_STORM_SEED=${seed})`, { timeout: stormMs + 240_000 }, async 
   // Calm. What is there says what it is, and what runs is what is said to run.
   const lane = lanes[0]!;
   expect((await lane.run("reap"))?.error).toBeUndefined();
-  await eventually(5000, () => processes().every((each) => each.id === undefined || existsSync(join(places, each.id))));
+  await eventually(() => processes().every((each) => each.id === undefined || existsSync(join(places, each.id))));
   const listed = (await lane.run("list"))!.result as { vmId: string; state: string }[];
   const started = listed.filter((each) => each.state === "started").map((each) => each.vmId).sort();
   // A keeper is there a moment longer than what it kept.
   const kept = () => processes().flatMap((each) => (each.isKeeper && each.id !== undefined ? [each.id] : [])).sort();
-  if (!(await eventually(10_000, () => kept().join() === started.join()))) {
+  if (!(await eventually(() => kept().join() === started.join(), 10_000))) {
     // What is no VM of the record yet, or any more, is its maker's and has to go with it.
     console.log(`[storm] keepers beyond what is listed: ${kept().filter((id) => !started.includes(id)).map((id) => `${id} (${listed.find((each) => each.vmId === id)?.state})`).join()}`);
     await Promise.all(lanes.map((each) => each.end()));
-    await eventually(10_000, () => kept().join() === started.join());
+    await eventually(() => kept().join() === started.join());
   }
   expect({ kept: kept(), states: listed.filter((each) => kept().includes(each.vmId)).map((each) => each.state) }).toEqual({ kept: started, states: started.map(() => "started") });
   expect(processes().filter((each) => each.isQemu).length).toBe(started.length);
