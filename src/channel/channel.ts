@@ -78,8 +78,8 @@ export interface Channel {
    * does not abort: among hundreds of guests that start at once, seconds say nothing.
    */
   identify(identity: Identity, until?: AbortSignal): Promise<{ clockNs: bigint }>;
-  /** Sets the guest's clock to the host's. */
-  setClock(): Promise<{ clockNs: bigint }>;
+  /** Sets the guest's clock to the host's. `until` is as for `identify`. */
+  setClock(until?: AbortSignal): Promise<{ clockNs: bigint }>;
   /** 32 to 4,096 bytes. */
   addEntropy(bytes: Uint8Array): Promise<void>;
   /** The guest's uptime, milliseconds. */
@@ -104,6 +104,8 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
       patience.abort();
     });
   };
+  const askUntil = (until: AbortSignal | undefined, what: string, fields: readonly Field[], result: readonly TagName[]) =>
+    until === undefined ? ask(what, fields, result) : answerOf(mux.open(fields, { result }), what, until);
   return {
     hello,
     closed: mux.closed,
@@ -126,11 +128,8 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     killJob: async (name, number, scope, { signal } = {}) => void (await ask(`signal the job ${name}`, killJobFields(name, number, scope), [], signal)),
     forgetJob: async (name, { signal } = {}) => void (await ask(`forget the job ${name}`, forgetJobFields(name), [], signal)),
     stats: async ({ signal } = {}) => statsOf(await ask("tell how it is", statsFields, statsResult, signal)),
-    identify: async (identity, until) => {
-      const [what, fields, result] = ["take its identity", identifyFields(identity), ["CLOCK"]] as const;
-      return clockOf(await (until === undefined ? ask(what, fields, result) : answerOf(mux.open(fields, { result }), what, until)));
-    },
-    setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
+    identify: async (identity, until) => clockOf(await askUntil(until, "take its identity", identifyFields(identity), ["CLOCK"])),
+    setClock: async (until) => clockOf(await askUntil(until, "set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
     addEntropy: async (bytes) => void (await ask("take entropy", [["KIND", u8(8)], ["ENTROPY", bytes]])),
     ping: async () => Number((await ask("answer a ping", [["KIND", u8(9)]], ["DURATION"])).get("DURATION")!.readBigUInt64LE()) / 1e6,
     powerOff: async () => {

@@ -13,6 +13,7 @@ import type { Channel } from "../channel/index.js";
 import type { OpenGateway } from "./exec.js";
 import type { NetworkStart, VmGateway } from "./gateway.js";
 import { checkHost } from "./host-room.js";
+import { introduce } from "./introduce.js";
 import { limits } from "./limits.js";
 import type { Network, PublishedPort } from "./network.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
@@ -220,7 +221,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
     const card = network && { network: (await import("./guest-network.js")).guestNetwork };
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card }, abort);
+      await introduce(connected, { vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card }, abort);
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
