@@ -41,6 +41,8 @@ export interface TemplateOptions {
 /** A maker that died is noticed at once, so this is only ever waited out behind one that hangs. */
 const waitMs = 120_000;
 const discardWaitMs = 5_000;
+/** No template is removed for its age alone, without being asked for, before it is so old. */
+const leastAgeMs = 86_400_000;
 
 const places = {
   templates: () => join(cacheDirectory(), "templates"),
@@ -52,6 +54,7 @@ const places = {
   lock: () => join(places.templates(), "making.lock"),
 };
 const lockName = "lock";
+const keyPattern = /^[0-9a-f]{64}$/;
 /** What is there while nobody has the lock was left by whoever died. */
 const unfinished: ReadonlyMap<string, string> = new Map([
   ["making", "it was never finished"],
@@ -107,7 +110,7 @@ export interface PruneTemplatesOptions {
 /** Removes templates that no VM can be forked from any more. Those that VMs are being forked from stay. Throws TIMEOUT, CANCELLED. */
 export async function pruneTemplates(options: PruneTemplatesOptions = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
   const result = { removed: [] as string[], reclaimedBytes: 0 };
-  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name) || unfinished.has(name));
+  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => keyPattern.test(name) || unfinished.has(name));
   if (keys.length === 0) return result;
   const lock = await takeTemplatesLock(options);
   try {
@@ -181,6 +184,7 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
       if (await isThere(place)) await moveAway(place); // too old, or damaged; forks that run have it open
       await rename(directory, place);
       log("template made", { key, environment: request.environment.name, ms: Date.now() - begin });
+      await removeOld().catch((error: unknown) => log("old templates could not be removed", { why: toPyroError(error).message }));
       return { template: { key, directory: place, lockFile: join(place, lockName), stamp: stampText(manifest.files) }, made: true };
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
@@ -188,6 +192,20 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
     }
   } finally {
     await lock.release();
+  }
+}
+
+/**
+ * After each boot of the host, and for each QEMU and release, there are others, and few people prune: those of days ago would fill the disk. A day is the least, so that
+ * whoever has a short age for a moment takes nobody else's. The caller holds the lock.
+ */
+async function removeOld(): Promise<void> {
+  const maxAgeMs = Math.max(settings.templateMaxAgeSeconds() * 1000, leastAgeMs);
+  for (const key of (await readdir(places.templates())).filter((name) => keyPattern.test(name))) {
+    const directory = places.template(key);
+    const manifest = await readManifest(directory);
+    if (manifest === undefined || Date.now() - manifest.createdAtMs < maxAgeMs) continue;
+    if (await removeTemplate(directory, join(directory, lockName))) log("template removed", { key, why: "it is too old" });
   }
 }
 

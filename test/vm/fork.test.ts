@@ -241,8 +241,19 @@ test("none is made or used where the setting says so", async () => {
 
 test("an old one is made anew, and prune removes what can't be used", async () => {
   await trace();
+  // Of another boot of the host, say, so that nobody would ever ask for them again: one of the day before yesterday, one of today.
+  const stray = (digit: string, ageMs: number) => {
+    const key = digit.repeat(64);
+    mkdirSync(join(templates, key));
+    for (const name of ["lock", "memory"]) writeFileSync(join(templates, key, name), "");
+    writeFileSync(join(templates, key, "manifest.json"), JSON.stringify({ schemaVersion: 1, key, host: "another boot", environment: "sha256:0", createdAtMs: Date.now() - ageMs, files: {} }));
+    return key;
+  };
+  const [old, fresh] = [stray("0", 2 * 86_400_000), stray("1", 3_600_000)];
   await new Promise((resolve) => setTimeout(resolve, 1100));
   expect(await trace({ PYRO_TEMPLATE_MAX_AGE_SECONDS: "1" })).toContain("phase=template");
+  expect([keys().includes(old), keys().includes(fresh)]).toEqual([false, true]);
+  rmSync(join(templates, fresh), { recursive: true });
   await pyro(["env", "warm", environment, "--mem-mib", "256"], { env });
   expect(keys()).toHaveLength(2);
   const prune = async (more: Record<string, string> = {}) => JSON.parse((await pyro(["env", "prune", "--json"], { env: { ...env, ...more } })).stdout) as { removed: string[]; reclaimed_bytes: number };
