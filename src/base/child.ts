@@ -61,6 +61,8 @@ export interface Confinement {
   write?: readonly string[];
   /** A descriptor of its `stdio` that it may open once more by `/proc/self/fd/N`, for writing too, and gets in the mode in which it is open already. */
   reopen?: number;
+  /** Instead, of memory that others have too: no holes are made into its file, though the child believes it. Where that can't be had the child ends with status 125. */
+  seal?: number;
 }
 
 /** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
@@ -140,8 +142,8 @@ export async function keepChild(command: string, args: readonly string[], option
   };
 }
 
-function confineWords({ read = [], write = [], reopen }: Confinement): string[] {
-  const words = ["on", ...read.map((file) => `read=${file}`), ...write.map((file) => `write=${file}`), ...(reopen === undefined ? [] : [`reopen=${reopen}`])];
+function confineWords({ read = [], write = [], reopen, seal }: Confinement): string[] {
+  const words = ["on", ...read.map((file) => `read=${file}`), ...write.map((file) => `write=${file}`), ...(reopen === undefined ? [] : [`reopen=${reopen}`]), ...(seal === undefined ? [] : [`seal=${seal}`])];
   return words.flatMap((each) => ["--confine", each]);
 }
 

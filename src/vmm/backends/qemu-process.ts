@@ -44,7 +44,7 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
     confine: {
       ...(args.includes("-kernel") && { read: [spec.kernel, spec.initramfs] }),
       ...(accelerator === "kvm" && { write: ["/dev/kvm"] }),
-      ...(stdio.memory !== undefined && { reopen: stdio.memory }),
+      ...(stdio.memory !== undefined && { [stdio.sealed ? "seal" : "reopen"]: stdio.memory }),
     },
     ...(gateway !== undefined && { beside: gateway.program }),
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
