@@ -3,7 +3,7 @@ import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { Channel } from "../../src/channel/index.js";
 import { introduce } from "../../src/core/introduce.js";
 import { startVm, type Phase } from "../../src/core/start.js";
@@ -237,6 +237,31 @@ test.each(hidden)("damage that only the fork finds: %s; one boot instead, then a
   expect(fallback).toContain("a template did not work");
   expect(fallback).not.toContain("phase=template");
   expect(await trace()).toContain("phase=template");
+});
+
+test("a fork whose monitor is killed, as where memory runs out, costs a boot and no template", async () => {
+  await leaveOne();
+  const before = readFileSync(file("manifest.json"), "utf8");
+  let killed = false;
+  const fork = vi.spyOn(forking!, "fork").mockImplementationOnce(async (...args) => {
+    fork.mockRestore();
+    const vm = await forking!.fork(...args);
+    const monitor = () => readFileSync(`/proc/${vm.pid}/task/${vm.pid}/children`, "latin1").trim();
+    expect(await eventually(() => monitor() !== "")).toBe(true);
+    killed = process.kill(Number(monitor()), "SIGKILL");
+    return vm;
+  });
+  const kept = process.env["XDG_CACHE_HOME"];
+  process.env["XDG_CACHE_HOME"] = cache;
+  try {
+    const vm = await startVm({ environment, vcpuCount: 1, memMib: 1024, ttlSeconds: 200 });
+    await vm.end();
+  } finally {
+    if (kept === undefined) delete process.env["XDG_CACHE_HOME"];
+    else process.env["XDG_CACHE_HOME"] = kept;
+  }
+  expect(killed).toBe(true);
+  expect(readFileSync(file("manifest.json"), "utf8")).toBe(before);
 });
 
 test("a template that can't be made costs a boot and no result", async () => {
