@@ -84,11 +84,24 @@ test("an id that is not quite right gives the nearest", async () => {
   expect((await vm("start", wrong)).stderr).toContain(`Did you mean ${id}?`);
 });
 
+/** A program of an SDK's user that starts the VM, says so, and goes on with `then`. */
+function program(id: string, then = "") {
+  const script = `const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)}); await new Pyro().startVm(${JSON.stringify(id)}); process.stdout.write("started"); ${then}`;
+  return spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+}
+
+test("nothing of a VM that a program started keeps that program from its end, or ends with it", async () => {
+  const id = await created(100);
+  const maker = program(id);
+  maker.stdout.resume();
+  expect(await new Promise((resolve) => maker.once("exit", resolve))).toBe(0); // at the latest, that of the VM's time
+  expect((await exec(id, "echo", "alive")).stdout).toBe("alive\n");
+});
+
 test("it outlives its maker, killed at once and killed later", async () => {
   for (const ms of [0, 2000]) {
     const id = await created();
-    const script = `const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)}); await new Pyro().startVm(${JSON.stringify(id)}); process.stdout.write("started"); setInterval(() => {}, 1000);`;
-    const maker = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+    const maker = program(id, "setInterval(() => {}, 1000);");
     await new Promise((resolve) => maker.stdout.once("data", resolve));
     await new Promise((resolve) => setTimeout(resolve, ms));
     maker.kill("SIGKILL");
