@@ -82,6 +82,19 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const gone = (child: ChildProcess) => new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(undefined)));
 
+test("looking at a VM that runs begins nothing that goes on, or that could fail with nobody there", async () => {
+  await recorded();
+  await running();
+  symlinkSync("exit", join(directoryOf(), "exit")); // can't be read, as where there are no descriptors left
+  const lost: unknown[] = [];
+  const listen = (error: unknown) => void lost.push(error);
+  process.on("unhandledRejection", listen);
+  expect(await statusVm(id)).toMatchObject({ state: "started" });
+  await pause(300);
+  process.off("unhandledRejection", listen);
+  expect(lost).toEqual([]);
+});
+
 describe("what can't be asked for", () => {
   test.each([
     { env: { "A=B": "x" } },
