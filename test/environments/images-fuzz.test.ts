@@ -9,7 +9,7 @@ import { PyroError } from "../../src/base/error.js";
 import { choosePlatform, parseConfig, parseDocument } from "../../src/environments/images/documents.js";
 import { openLayer } from "../../src/environments/images/layer-tar.js";
 import { parseImageName, printReference } from "../../src/environments/images/reference.js";
-import { unzstd } from "../../src/environments/images/zstd.js";
+import { cutAtFrames, unzstd } from "../../src/environments/images/zstd.js";
 import { mergeLayers } from "../../src/environments/layers.js";
 import { parseChallenges } from "../../src/environments/registry/challenge.js";
 import { has, useDirectory } from "./erofs-check.js";
@@ -166,6 +166,30 @@ test("compressed layers: damage, bombs, and what the image says they are", { tim
   const small = { maxLayerTarBytes: 1 << 30, maxExpansionRatio: 100, freeBytes: 1 << 20 };
   await expect(read(bomb, digest, small)).rejects.toThrow("maxExpansionRatio (100)");
   await expect(read(bomb, digest, { ...small, maxExpansionRatio: 10_000, maxLayerTarBytes: 10 << 20 })).rejects.toThrow("maxLayerTarBytes (10485760)");
+});
+
+test("zstd of several frames, as layers that can be pulled by parts have it", async ({ skip }) => {
+  skip(!(await has("zstd")), "zstd is not installed");
+  const tar = archive({ name: "a", data: Buffer.alloc(300_000, "abc") }, { name: "b", data: "b" });
+  const frames = [];
+  for (const part of [tar.subarray(0, 1000), tar.subarray(1000, 200_000), tar.subarray(200_000)]) frames.push((await runChild("zstd", ["-q", "-c"], { input: part })).stdout);
+  const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
+  const packed = Buffer.concat([skippable, frames[0]!, frames[1]!, skippable, frames[2]!, skippable, skippable]);
+  const path = join(directory.path(), "frames");
+  await writeFile(path, packed);
+  const parts: Uint8Array[] = [];
+  for await (const part of openLayer({ digest, path, sizeBytes: packed.length, diffId: sha256(tar) })) parts.push(part);
+  expect(Buffer.concat(parts).equals(tar)).toBe(true);
+  // Whatever the pieces it comes in, no piece of it goes on where a frame has ended.
+  const ends = [11, 11 + frames[0]!.length, 11 + frames[0]!.length + frames[1]!.length, 22 + frames[0]!.length + frames[1]!.length, packed.length - 22, packed.length - 11, packed.length];
+  for (const chunk of [1, 7, 1 << 20]) {
+    const cuts: number[] = [];
+    for await (const part of cutAtFrames(stream(packed, chunk))) cuts.push((cuts.at(-1) ?? 0) + part.length);
+    expect(cuts.filter((each) => ends.includes(each))).toEqual(ends);
+  }
+  await expect(async () => {
+    for await (const _ of cutAtFrames(stream(packed.subarray(0, -1), 100)));
+  }).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
 });
 
 test("zstd, as Node before 22.15 reads it", { timeout: 120_000 }, async ({ skip }) => {

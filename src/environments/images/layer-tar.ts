@@ -4,7 +4,7 @@ import { createReadStream } from "node:fs";
 import { pipeline, type Transform } from "node:stream";
 import * as zlib from "node:zlib";
 import { PyroError } from "../../base/error.js";
-import { maxZstdWindowBytes, unzstd } from "./zstd.js";
+import { cutAtFrames, maxZstdWindowBytes, unzstd } from "./zstd.js";
 
 export const layerLimits = {
   /** Bytes of one layer, uncompressed. */
@@ -51,7 +51,7 @@ async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Uint
   const whole = joined(first.done ? undefined : first.value, iterator);
   const head = first.done ? Buffer.alloc(0) : first.value;
   if (head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b) yield* through(whole, zlib.createGunzip(ahead));
-  else if (isZstd(head)) yield* hasZstd(zlib) ? through(whole, zlib.createZstdDecompress({ ...ahead, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
+  else if (isZstd(head)) yield* hasZstd(zlib) ? through(cutAtFrames(whole), zlib.createZstdDecompress({ ...ahead, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
   else yield* whole;
 }
 
