@@ -51,6 +51,29 @@ test("an archive with a name that comes twice: the last one is it", async () => 
   await expect(pullEnvironment("twice", { force: true })).rejects.toMatchObject({ code: "NOT_FOUND", message: "The environment twice came from an archive on standard input, which is wanted again to make it anew." });
 });
 
+test("what docker save writes since version 25, a layout: by the whole name, by its end, by the tag", async () => {
+  const layout = new Layout(join(temporary.path(), "saved"));
+  const other = archive({ name: "etc/other", data: "x" });
+  const annotations = (name: string, tag: string) => ({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+  const [{ platform: _one, ...ci }, { platform: _two, ...busy }] = [await layout.image([layer]), await layout.image([other])];
+  layout.manifests.splice(0);
+  layout.manifests.push({ ...ci, annotations: annotations("docker.io/team/ci:latest", "latest") }, { ...ci, annotations: annotations("docker.io/team/ci:1", "1") }, { ...busy, annotations: annotations("docker.io/library/busybox:latest", "latest") });
+  const path = await layout.finish();
+  for (const tag of ["team/ci:1", "ci:1", "docker.io/team/ci:latest", "1"]) expect(await filesOf(`${path}:${tag}`)).toEqual(["", "etc", "etc/hostname"]);
+  expect(await filesOf(`${path}:busybox:latest`)).toEqual(["", "etc", "etc/other"]);
+  const names = "docker.io/team/ci:latest, docker.io/library/busybox:latest";
+  await expect(pullEnvironment(`${path}:latest`)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: `${path} has 2 images that could be meant.`, hint: `Say which: ${path}:docker.io/team/ci:latest. It has ${names}.` });
+  await expect(pullEnvironment(`${path}:nine`)).rejects.toMatchObject({ code: "NOT_FOUND", hint: "It has docker.io/team/ci:latest, docker.io/team/ci:1, docker.io/library/busybox:latest." });
+  layout.manifests.pop();
+  await layout.finish();
+  expect(await filesOf(path)).toEqual(["", "etc", "etc/hostname"]); // two names of one image are no question
+});
+
+async function filesOf(name: string): Promise<string[]> {
+  await pullEnvironment(name);
+  return [...readErofs(join((await inspectEnvironment(name)).directory!, "root.erofs")).keys()].sort();
+}
+
 test("a directory for commands that is written in a roundabout way", async () => {
   const layout = new Layout(join(temporary.path(), "roundabout"));
   await layout.image([layer], { tag: "one", config: { WorkingDir: "/srv/../../app//./work/" } });

@@ -16,8 +16,10 @@ export interface Descriptor {
 
 export interface IndexEntry extends Descriptor {
   platform?: { os: string; architecture: string; variant?: string };
-  /** `org.opencontainers.image.ref.name` */
+  /** `org.opencontainers.image.ref.name`: a name, or its tag alone. */
   refName?: string;
+  /** `io.containerd.image.name`: the whole name, which `docker save` writes beside the tag. */
+  imageName?: string;
 }
 
 export type ImageDocument = { kind: "index"; manifests: IndexEntry[] } | { kind: "manifest"; config: Descriptor; layers: Descriptor[] };
@@ -156,8 +158,9 @@ function indexEntry(fields: Fields, what: string): IndexEntry {
     entry.platform = { os: harmlessLine(os, 64), architecture: harmlessLine(architecture, 64), ...(variant !== "" && { variant: harmlessLine(variant, 64) }) };
   }
   const annotations = fields.isSet("annotations") ? fields.object("annotations") : undefined;
-  const name = annotations?.isSet("org.opencontainers.image.ref.name") ? annotations.string("org.opencontainers.image.ref.name", 1024) : undefined;
-  return name === undefined ? entry : { ...entry, refName: name };
+  const annotation = (name: string) => (annotations?.isSet(name) ? annotations.string(name, 1024) : undefined);
+  const [refName, imageName] = [annotation("org.opencontainers.image.ref.name"), annotation("io.containerd.image.name")];
+  return { ...entry, ...(refName !== undefined && { refName }), ...(imageName !== undefined && { imageName }) };
 }
 
 function descriptor(fields: Fields, maxBytes: number, limit: string, what: string): Descriptor {
