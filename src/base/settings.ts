@@ -64,8 +64,8 @@ export const settings = {
   systemCertificates: () => read("SSL_CERT_FILE") ?? "/etc/ssl/certs/ca-certificates.crt",
   /** `DOCKER_CONFIG`: the directory with Docker's config.json, which has the passwords of registries. */
   dockerConfigDirectory: () => read("DOCKER_CONFIG"),
-  /** What a program that keeps passwords may need to reach the user's key ring. */
-  keyRing: () => readAll(["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "PASSWORD_STORE_DIR", "AWS_PROFILE", "AWS_REGION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"]),
+  /** For a program of the user's that keeps passwords: only it knows which variables it needs (a key ring's address, a cloud's keys, a proxy). */
+  keyRing: () => readAll(Object.keys(process.env)),
   /** `TERM`: what kind of terminal ours is; undefined for a name that is none of terminfo's. */
   terminalType(): string | undefined {
     const value = read("TERM");

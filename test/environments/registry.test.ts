@@ -397,6 +397,66 @@ describe("who asks", () => {
     await pullEnvironment(image());
     expect(Object.fromEntries(new URLSearchParams(asked))).toMatchObject({ grant_type: "refresh_token", refresh_token: "identity", scope: "repository:team/image:pull", service: "test" });
   });
+
+  describe("with a program that keeps passwords and", () => {
+    const helper = async (name: string, script: string | undefined) => {
+      const bin = join(temporary.path(), "keepers");
+      await mkdir(bin, { recursive: true });
+      if (script !== undefined) await writeFile(join(bin, `docker-credential-${name}`), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      process.env["PATH"] = `${bin}:${before["PATH"]}`;
+      await mkdir(join(temporary.path(), "docker"), { recursive: true });
+      await writeFile(join(temporary.path(), "docker/config.json"), JSON.stringify({ credsStore: name }));
+      process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = front.host;
+    };
+    /** Everybody gets a token, empty under one of its names; and nobody gets anything from a registry that is `closed`. */
+    const used = new Set<string>();
+    const everybodys = (closed = false) => {
+      used.clear();
+      front.fault = (incoming, outgoing) => {
+        if (incoming.url!.startsWith("/token")) return answer(outgoing, 200, {}, JSON.stringify({ token: "", access_token: `of ${incoming.headers.authorization ?? "nobody"}`.replaceAll(" ", "-") }));
+        if (incoming.headers.authorization === undefined || closed) return answer(outgoing, 401, { "www-authenticate": `Bearer realm="http://${front.host}/token",service="test"` });
+        used.add(incoming.headers.authorization);
+        delete incoming.headers.authorization;
+        return false;
+      };
+    };
+    const pull = async () => {
+      const told: string[] = [];
+      await pullEnvironment(image(), { onProgress: ({ message }) => told.push(message) });
+      return told.filter((each) => each.startsWith("warning"));
+    };
+
+    test.each([
+      ["is not installed", "desktop", undefined, "Docker's config.json says that passwords are kept by docker-credential-desktop, which is not installed.", "Install it, or take the helper out of config.json and log in again."],
+      ["fails", "locked", "echo 'pass not initialized: exit status 1' >&2; exit 1", /^docker-credential-locked could not be asked for the password of 127\.0\.0\.1:[0-9]+: pass not initialized: exit status 1\.$/, "Mend that, or take the helper out of Docker's config.json and log in again."],
+      ["says what nobody understands", "odd", "echo no JSON", "What docker-credential-odd said is not JSON.", undefined],
+    ])("%s: what is everybody's is had, what isn't is denied with the reason", async (_what, name, script, message, hint) => {
+      await helper(name, script);
+      everybodys();
+      const told = await pull();
+      expect(told).toHaveLength(1);
+      const matching = typeof message === "string" ? message : /could not be asked for the password/;
+      expect(told[0]).toMatch(matching);
+      expect(told[0]).toMatch(/ is asked as by somebody unknown$/);
+      everybodys(true);
+      const denied = await pullEnvironment(image(":one")).catch((error: unknown) => error as Error & { hint?: string });
+      expect(denied).toMatchObject({ code: "DENIED", message: expect.stringContaining("does not give team/image to somebody unknown") });
+      expect((denied as Error).message.split("somebody unknown. ")[1]).toMatch(message);
+      expect((denied as { hint?: string }).hint).toBe(hint);
+    });
+
+    test.each([
+      ["has nothing for it", "echo 'credentials not found in native keychain'; exit 1", "of-nobody"],
+      ["answers with nothing", `echo '{"ServerURL":"x","Username":"","Secret":""}'`, "of-nobody"],
+      ["takes its own variables", `echo "{\\"Username\\":\\"AWS\\",\\"Secret\\":\\"$AWS_SESSION_TOKEN\\"}"`, `of-Basic-${Buffer.from("AWS:session").toString("base64")}`],
+    ])("%s: nothing is told", async (_what, script, token) => {
+      await helper("quiet", script);
+      process.env["AWS_SESSION_TOKEN"] = "session";
+      everybodys();
+      expect(await pull()).toEqual([]);
+      expect([...used]).toEqual([`Bearer ${token}`]);
+    });
+  });
 });
 
 test("through a proxy, and past it where the user says so", async () => {

@@ -7,7 +7,7 @@ import { BrokenOff } from "../images/blobs.js";
 import type { RegistryReference } from "../images/reference.js";
 import { parseRecord } from "../record.js";
 import { parseChallenges, type Challenge } from "./challenge.js";
-import { findCredentials, type Credentials } from "./credentials.js";
+import { findCredentials, type Credentials, type FoundCredentials } from "./credentials.js";
 import { drop, isLoopback, isNotTls, parseUrl, readBody, type Answer, type Http } from "./http.js";
 
 export const clientLimits = {
@@ -28,7 +28,7 @@ export interface ClientOptions {
 
 export class RegistryClient {
   private authorization: string | undefined;
-  private credentials: Promise<Credentials | undefined> | undefined;
+  private found: Promise<FoundCredentials> | undefined;
   private renewing: Promise<void> | undefined;
   private base: URL;
   /** As users write it, for messages and passwords: a mirror's own where that is asked. */
@@ -107,7 +107,7 @@ export class RegistryClient {
     const { status } = answer;
     const said = await explanation(answer, signal);
     if (status === 404) return new PyroError("NOT_FOUND", `${host} has no ${repository} with ${path.replace(/^(?:manifests|blobs)\//, "")}${said}.`, { hint: "Check the name and the tag." });
-    if (status === 401 || status === 403) return new PyroError("DENIED", `${host} does not give ${repository} to ${(await this.findCredentials()) === undefined ? "somebody unknown" : "this user"}${said}.`, { hint: `docker login ${host} (or skopeo login --authfile ~/.docker/config.json ${host}) makes you known to it.` });
+    if (status === 401 || status === 403) return this.denial(said);
     if (status === 429 || status >= 500) {
       const waitMs = retryAfterMs(answer.header("retry-after"));
       if (waitMs !== undefined && waitMs > clientLimits.maxRetryAfterMs) return new PyroError("REGISTRY", `${host} wants to be asked again in ${Math.ceil(waitMs / 1000)} s, over the limit maxRetryAfterMs (${clientLimits.maxRetryAfterMs})${said}.`, { hint: "Try again then, or log in to it: many registries give more to users they know." });
@@ -116,13 +116,24 @@ export class RegistryClient {
     return new PyroError("REGISTRY", `${host} answered ${status}${said}.`);
   }
 
-  private findCredentials(): Promise<Credentials | undefined> {
-    return (this.credentials ??= findCredentials(this.host));
+  private async denial(said: string): Promise<PyroError> {
+    const { host, reference: { repository } } = this;
+    const { credentials, trouble } = await this.findCredentials();
+    const message = `${host} does not give ${repository} to ${credentials === undefined ? "somebody unknown" : "this user"}${said}.`;
+    if (trouble !== undefined) return new PyroError("DENIED", `${message} ${trouble.message}`, { ...(trouble.hint !== undefined && { hint: trouble.hint }), cause: trouble });
+    return new PyroError("DENIED", message, { hint: `Check the name: many registries say so of what they don't have. docker login ${host} (or skopeo login --authfile ~/.docker/config.json ${host}) makes you known to it.` });
+  }
+
+  private findCredentials(): Promise<FoundCredentials> {
+    return (this.found ??= findCredentials(this.host).then((found) => {
+      if (found.trouble !== undefined) this.options.onWait(`warning: ${found.trouble.message} ${this.host} is asked as by somebody unknown`);
+      return found;
+    }));
   }
 
   /** From a challenge to the header that answers it. */
   private async authorize(challenges: readonly Challenge[], signal: AbortSignal | undefined): Promise<void> {
-    const credentials = await this.findCredentials();
+    const { credentials } = await this.findCredentials();
     if (credentials !== undefined) this.tellOfPlainSecret();
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (credentials?.kind === "registry") this.authorization = `Bearer ${credentials.token}`;
@@ -152,7 +163,8 @@ export class RegistryClient {
     }
     if (answer.status !== 200) throw await this.refusal(answer, "a token", signal);
     const record = parseRecord(await readBody(answer, clientLimits.maxTokenBytes, signal), `The token of ${realm.host}`);
-    const token = record.isSet("token") ? record.string("token", clientLimits.maxTokenBytes) : record.string("access_token", clientLimits.maxTokenBytes);
+    // Some send one of the two names, some both, and some one of them empty.
+    const token = ["token", "access_token"].map((name) => (record.isSet(name) ? record.string(name, clientLimits.maxTokenBytes) : "")).find((each) => each !== "") ?? "";
     if (!/^[\x21-\x7e]+$/.test(token)) throw new PyroError("REGISTRY", `The token of ${realm.host} is none.`);
     return token;
   }
