@@ -168,6 +168,20 @@ describe("a blob", () => {
     expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
   });
 
+  test.each([
+    ["says that it has no such part", 416, {}],
+    ["takes it for nonsense", 400, {}],
+    ["sends another part", 206, { "content-range": "bytes 5-9/300000" }],
+    ["does not say which part it sends", 206, {}],
+  ])("that a server which, asked for a part, %s sends from the beginning", async (_what, status, headers) => {
+    front.fault = (incoming, outgoing) => incoming.headers.range !== undefined && answer(outgoing, status, headers as Record<string, string>, "12345");
+    let breaks = 1;
+    front.change = (body, incoming) => (isLower(incoming) && breaks-- > 0 ? { body: body.subarray(0, 100_000), cut: true } : { body });
+    await pullEnvironment(image());
+    expect(front.asked.filter((each) => isLower({ url: each.split(" ")[1] })).map((each) => each.includes("bytes="))).toEqual([false, true, false]);
+    expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+  });
+
   test("that was fetched in part by a pull that ended goes on from there", async () => {
     const abort = new AbortController();
     front.change = (body, incoming) => {

@@ -19,6 +19,9 @@ export const clientLimits = {
   maxAuthorizations: 4,
 } as const;
 
+/** What is said to who wants a part of something, by servers that give the whole of it only. */
+const refusesRange: ReadonlySet<number> = new Set([400, 405, 416, 501]);
+
 export interface ClientOptions {
   /** Told what the user has to know: that it has to be waited for, or is not safe. */
   onWait(what: string): void;
@@ -48,7 +51,7 @@ export class RegistryClient {
   }
 
   /**
-   * GET of a path below the repository: an answer of status 200 or 206. Throws NOT_FOUND, DENIED, REGISTRY, CANCELLED; tries again by itself where
+   * GET of a path below the repository: an answer of status 200 or 206, or, to one that asks for a range, of one in `refusesRange`. Throws NOT_FOUND, DENIED, REGISTRY, CANCELLED; tries again by itself where
    * the registry is busy or was not reached.
    */
   async get(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
@@ -78,14 +81,16 @@ export class RegistryClient {
     for (let rounds = 1; ; rounds++) {
       const used = this.authorization;
       answer = await this.ask(path, headers, signal);
-      if (answer.status !== 401 || rounds === clientLimits.maxAuthorizations) break;
+      // Nobody whom the registry only sends us to has a say in where passwords go.
+      if (answer.status !== 401 || answer.url.origin !== this.base.origin || rounds === clientLimits.maxAuthorizations) break;
       const challenges = parseChallenges(answer.header("www-authenticate") ?? "");
       // One asks for all; who was refused with what has been replaced meanwhile need not.
       if (used === this.authorization) await (this.renewing ??= this.authorize(challenges, signal).finally(() => (this.renewing = undefined)));
       if (used === this.authorization) break;
       await drop(answer.body);
     }
-    if (answer.status === 200 || answer.status === 206) return answer;
+    if (answer.status === 200 || answer.status === 206 || (headers["range"] !== undefined && refusesRange.has(answer.status))) return answer;
+    if ((answer.status === 401 || answer.status === 403) && answer.url.origin !== this.base.origin) throw await this.refusalElsewhere(answer, path, signal);
     throw await this.refusal(answer, path, signal);
   }
 
@@ -100,6 +105,13 @@ export class RegistryClient {
       this.base = new URL(this.base.href.replace(/^https:/, "http:"));
       return this.http.ask(new URL(path, this.base), options);
     }
+  }
+
+  private async refusalElsewhere(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
+    const said = await explanation(answer, signal);
+    return new PyroError("REGISTRY", `${this.host} sends whoever wants ${path} to ${answer.url.host}, which answered ${answer.status}${said}.`, {
+      hint: `Look whether a firewall or proxy lets you reach ${answer.url.host}, and whether the clock here is right: what is sent there is valid for minutes.`,
+    });
   }
 
   private async refusal(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
