@@ -573,6 +573,24 @@ describe("what is kept of images", () => {
     await nothingInstalled();
   });
 
+  test("stays while somebody needs it who runs nothing, also when its name stands for another one", async () => {
+    await pullEnvironment(image(":one"));
+    const first = (await openEnvironment(image(":one")))!.digest;
+    const neededBy = async () => new Map([[first, "vm-abcd2345"]]);
+    await expect(removeEnvironment(image(":one"), { neededBy })).rejects.toMatchObject({ code: "INVALID_STATE", message: `The VM vm-abcd2345 is of the environment ${image(":one")}.`, hint: "Delete it first: pyro vm delete vm-abcd2345" });
+    expect((await pruneEnvironments({ neededBy, olderThanSeconds: -1, maxMib: 0 })).removed).toEqual([]);
+    front.fault = (incoming) => (incoming.url = incoming.url!.replace("manifests/one", "manifests/two"), false);
+    await pullEnvironment(image(":one"));
+    expect((await openEnvironment(image(":one")))!.digest).not.toBe(first);
+    expect((await pruneEnvironments({ neededBy })).removed).toEqual([]);
+    guest.path = join(temporary.path(), "newer-guest");
+    await writeFile(guest.path, "a newer guest program");
+    const kept = (await openEnvironment(image(":one"), { digest: first }))!;
+    expect([kept.digest, [...readErofs(kept.rootDisk).keys()].sort()]).toEqual([first, ["", "etc", "etc/hostname", "gone", "noise"]]);
+    expect((await pruneEnvironments()).removed).toEqual([`environment ${first}`, "content of images"]);
+    expect((await openEnvironment(image(":one"), { digest: first }))!.digest).not.toBe(first); // which whoever asks sees
+  });
+
   test("an image under a name of the user's own, from a layout and from an archive", async () => {
     await pullEnvironment("team/ci", { source: `${layout.path}:two` });
     expect(await names("team/ci")).toEqual(["", "etc", "etc/hostname", "noise"]);
