@@ -9,7 +9,7 @@ import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock, tryLock } from "../base/lock.js";
 import type { ManifestImage } from "./manifest.js";
-import { checkInstalled, installedNames, lockFileOf, readManifestOf } from "./store.js";
+import { checkInstalled, installedNames, lockFileOf } from "./store.js";
 import { makePrivate, places } from "./places.js";
 import { builtDigest, contentOfBuilt } from "./sources/built.js";
 import { findWanted } from "./wanted.js";
@@ -48,9 +48,9 @@ export async function pruneEnvironments(options: PruneOptions = {}): Promise<Pru
     if (sweptBytes > 0) removed.push("temporary files");
     const before = await storeUsage();
     const needed = await neededOf(options);
-    await forgetOld(options, needed);
-    await pruneAll(needed, removed, signal);
-    return { removed, reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
+    await pruneAll(needed, removed, signal); // which may be enough
+    await pruneOld(options, needed, removed);
+    return { removed: [...new Set(removed)], reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
   } finally {
     await lock.release();
   }
@@ -91,29 +91,23 @@ async function pruneAll(needed: Needed, removed: string[], signal: AbortSignal |
   await pruneBlobs(blobs, removed, signal);
 }
 
-/** Takes the names of environments away that are too old, or too many; never of those that were built here. */
-async function forgetOld({ olderThanSeconds, maxMib, signal }: PruneOptions, needed: Needed): Promise<void> {
+/** Removes environments that are too old, or too many; never those that were built here. */
+async function pruneOld({ olderThanSeconds, maxMib, signal }: PruneOptions, needed: Needed, removed: string[]): Promise<void> {
   if (olderThanSeconds === undefined && maxMib === undefined) return;
-  const found: { file: string; digest: string; pulledMs: number }[] = [];
+  const found: { file: string; pulledMs: number }[] = [];
   for (const { file, digest, source } of await installedNames()) {
     if (digest === undefined || builtDigest(source) !== undefined) continue; // what was built can't be had again from anywhere
     checkSignal(signal);
     const there = await stat(join(places.names(), file)).catch(() => undefined);
-    if (there !== undefined && !needed.has(digest) && !(await inUse(digest))) found.push({ file, digest, pulledMs: there.mtimeMs });
+    if (there !== undefined && !needed.has(digest) && !(await inUse(digest))) found.push({ file, pulledMs: there.mtimeMs });
   }
-  let left = await storeUsage();
-  for (const { file, digest, pulledMs } of found.sort((a, b) => a.pulledMs - b.pulledMs)) {
+  for (const { file, pulledMs } of found.sort((a, b) => a.pulledMs - b.pulledMs)) {
     const isOld = olderThanSeconds !== undefined && Date.now() - pulledMs > olderThanSeconds * 1000;
-    if (!isOld && (maxMib === undefined || left <= maxMib * 1048576)) continue;
-    left -= await usageOf(digest);
+    if (!isOld && (maxMib === undefined || (await storeUsage()) <= maxMib * 1048576)) continue;
     await rm(join(places.names(), file), { force: true });
+    // What that brings is known when it is done: environments share kernels, layers, and themselves where they have two names.
+    await pruneAll(needed, removed, signal);
   }
-}
-
-/** Bytes that go with an environment: its directory, and the content that it is made of. Shared content counts for each that shares it. */
-async function usageOf(digest: string): Promise<number> {
-  const image = await readManifestOf(digest).then((manifest) => manifest.image, () => undefined);
-  return diskUsage([places.environment(digest), ...(image === undefined ? [] : blobsOf(image).map(places.blob))]);
 }
 
 function blobsOf(image: ManifestImage): string[] {

@@ -1,4 +1,5 @@
 /** Pulling from a real registry, over a network that fails in all the ways there are. */
+import { randomBytes } from "node:crypto";
 import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -570,6 +571,26 @@ describe("what is kept of images", () => {
     }
     expect((await pruneEnvironments({ maxMib: 1000, olderThanSeconds: 3600 })).removed).toEqual([]);
     expect((await pruneEnvironments({ maxMib: 0 })).removed).toEqual([expect.stringMatching(/^environment/), expect.stringMatching(/^kernel/), "content of images"]);
+    await nothingInstalled();
+  });
+
+  test("goes by size as far as that has to be: first what nobody needs, then the oldest, by what that really brings", async () => {
+    const cache = join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp");
+    const large = new Layout(join(temporary.path(), "large"));
+    const shared = archive({ name: "shared", data: randomBytes(3 << 20) });
+    await large.image([shared], { tag: "one" });
+    await large.image([shared, upper], { tag: "two" });
+    await large.finish();
+    const names = [`${large.path}:one`, `${large.path}:two`];
+    for (const name of names) await pullEnvironment(name); // 9 MiB: a disk each, and the layer that both have
+    await writeFile(join(cache, "blobs/sha256", "0".repeat(64)), Buffer.alloc(8 << 20, 1)); // nobody's
+    expect((await pruneEnvironments({ maxMib: 11 })).removed).toEqual(["content of images"]);
+    // The first one's disk alone goes with it.
+    expect((await pruneEnvironments({ maxMib: 8 })).removed).toEqual([expect.stringMatching(/^environment/), "content of images"]);
+    expect(await openEnvironment(names[0]!)).toBeUndefined();
+    await pullEnvironment(names[0]!);
+    const { removed } = await pruneEnvironments({ maxMib: 5 });
+    expect(removed.filter((each) => each.startsWith("environment"))).toHaveLength(2);
     await nothingInstalled();
   });
 
