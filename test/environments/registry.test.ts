@@ -487,6 +487,14 @@ test("through a proxy, and past it where the user says so", async () => {
     };
     await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "NOT_FOUND" });
     expect(asked).toMatch(/registry\.invalid:5000/);
+    // Ranges of addresses are meant too. Nobody can connect to this one, which is said at once.
+    process.env["PYRO_PLAIN_HTTP_REGISTRIES"] += ",224.0.0.1:5000,[ff02::1]:5000";
+    for (const [name, ranges, isProxied] of [["224.0.0.1:5000", "10.0.0.0/8, 224.0.0.0/4", false], ["224.0.0.1:5000", "224.0.0.1", false], ["224.0.0.1:5000", "192.0.2.0/24,ff00::/8,224.0.0.0/33", true], ["[ff02::1]:5000", "ff00::/8", false], ["[ff02::1]:5000", "fd00::/8,224.0.0.0/4", true]] as const) {
+      process.env["no_proxy"] = ranges;
+      asked = "";
+      await expect(pullEnvironment(`${name}/team/image:two`)).rejects.toMatchObject({ code: isProxied ? "NOT_FOUND" : "REGISTRY" });
+      expect(asked !== "", `${name} ${ranges}`).toBe(isProxied);
+    }
     process.env["no_proxy"] = "registry.invalid";
     asked = "";
     await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "REGISTRY" });
