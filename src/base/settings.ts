@@ -2,7 +2,11 @@
  * The one place that reads environment variables. Each is read when asked for, so that a test or an embedding program can
  * change it; an empty value counts as unset.
  */
+import { existsSync } from "node:fs";
 import { PyroError } from "./error.js";
+
+/** Of Debian, Arch and Alpine; Fedora and RHEL; openSUSE. What a company trusts has been added there. */
+const certificateFiles = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"] as const;
 
 export type AcceleratorSetting = "auto" | "kvm" | "tcg";
 
@@ -60,8 +64,8 @@ export const settings = {
   dockerHubMirror: () => read("PYRO_DOCKER_HUB_MIRROR")?.toLowerCase(),
   /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
   registryCa: () => read("PYRO_REGISTRY_CA"),
-  /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it. */
-  systemCertificates: () => read("SSL_CERT_FILE") ?? "/etc/ssl/certs/ca-certificates.crt",
+  /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it; where the distribution keeps them when unset. */
+  systemCertificates: () => read("SSL_CERT_FILE") ?? certificateFiles.find((path) => existsSync(path)) ?? certificateFiles[0],
   /** `DOCKER_CONFIG`: the directory with Docker's config.json, which has the passwords of registries. */
   dockerConfigDirectory: () => read("DOCKER_CONFIG"),
   /** For a program of the user's that keeps passwords: only it knows which variables it needs (a key ring's address, a cloud's keys, a proxy). */
