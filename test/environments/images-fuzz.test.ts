@@ -79,6 +79,32 @@ test.each([
   expect(() => parseDocument(Buffer.from(JSON.stringify(document)), "it")).toThrow(message);
 });
 
+test("which image of an index", () => {
+  const entry = (name: string, platform?: string) => {
+    const [os = "", architecture = "", variant] = platform?.split("/") ?? [];
+    return { mediaType: "", digest: name, sizeBytes: 1, ...(platform !== undefined && { platform: { os, architecture, ...(variant !== undefined && { variant }) } }) };
+  };
+  const attestation = entry("attestation", "unknown/unknown");
+  const amd64 = [entry("three", "linux/amd64/v3"), entry("two", "linux/amd64/v2"), entry("windows", "windows/amd64"), attestation];
+  for (const [entries, platform, chosen] of [
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64", "plain"],
+    [amd64, "linux/amd64", "three"],
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64/v3", "three"],
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64/v4", "three"],
+    [[entry("plain", "linux/amd64"), amd64[2]!], "linux/amd64/v3", "plain"],
+    [[entry("one", "linux/amd64/v1")], "linux/amd64", "one"],
+    [[entry("arm", "linux/arm/v7"), entry("plain", "linux/arm64")], "linux/arm64/v8", "plain"],
+    [[entry("eight", "linux/arm64/v8")], "linux/arm64", "eight"],
+    [[entry("eight", "linux/arm64/v8"), entry("nine", "linux/arm64/v9")], "linux/arm64", "eight"],
+    [[attestation, entry("only")], "linux/amd64", "only"],
+  ] as const) expect(choosePlatform(entries, platform, "it").digest, `${platform} of ${entries.map(({ digest }) => digest).join(" ")}`).toBe(chosen);
+  for (const [entries, platform, hint] of [
+    [[entry("three", "linux/amd64/v3"), attestation], "linux/amd64/v2", "It has them for linux/amd64/v3."],
+    [[attestation], "linux/amd64", "It says of none what it is for."],
+    [[entry("a"), entry("b")], "linux/amd64", "It says of none what it is for."],
+  ] as const) expect(() => choosePlatform(entries, platform, "it")).toThrow(expect.objectContaining({ code: "NOT_FOUND", hint }));
+});
+
 test("references", async () => {
   const whole = new Map([
     ["library/python", "docker.io/library/python:latest"],

@@ -93,17 +93,28 @@ export function parseDocument(data: Uint8Array, what: string): ImageDocument {
 }
 
 /**
- * The entry of an index for `platform` (`linux/amd64`). One that asks for a newer processor (a variant) only where there is no other. An index of one
- * image that does not say what it is for has it. Throws NOT_FOUND with the platforms that there are.
+ * The entry of an index for `platform` (`linux/amd64`, with or without a variant): of those for this processor or an older one, the one for the newest; one that
+ * asks for a newer processor only where no variant was named and there is no other. An index of one image that does not say what it is for has it; what is said
+ * about images beside them (attestations) is for `unknown`. Throws NOT_FOUND with the platforms that there are.
  */
 export function choosePlatform(manifests: readonly IndexEntry[], platform: string, what: string): IndexEntry {
-  const [os, architecture, variant] = platform.split("/");
-  const fitting = manifests.filter((each) => each.platform?.os === os && each.platform?.architecture === architecture && (variant === undefined || each.platform?.variant === variant));
-  const unnamed = manifests.filter((each) => each.platform === undefined);
-  const chosen = fitting.find((each) => variant !== undefined || each.platform?.variant === undefined || each.platform.variant === "v1") ?? fitting[0] ?? (unnamed.length === 1 && manifests.length === 1 ? unnamed[0] : undefined);
+  const [os, architecture = "", variant] = platform.split("/");
+  const wanted = variantNumber(architecture, variant);
+  const fitting = manifests.filter((each) => each.platform?.os === os && each.platform?.architecture === architecture);
+  const numberOf = (each: IndexEntry) => variantNumber(architecture, each.platform?.variant);
+  const usable = fitting.filter((each) => numberOf(each) <= wanted).reduce<IndexEntry | undefined>((best, each) => (best === undefined || numberOf(each) > numberOf(best) ? each : best), undefined);
+  const images = manifests.filter((each) => each.platform?.os !== "unknown");
+  const chosen = usable ?? (variant === undefined ? fitting[0] : undefined) ?? (images.length === 1 && images[0]!.platform === undefined ? images[0] : undefined);
   if (chosen !== undefined) return chosen;
   const all = manifests.flatMap((each) => (each.platform === undefined || each.platform.os === "unknown" ? [] : [[each.platform.os, each.platform.architecture, each.platform.variant].filter(Boolean).join("/")]));
   throw new PyroError("NOT_FOUND", `${what} has no image for ${platform}.`, { hint: all.length === 0 ? "It says of none what it is for." : `It has them for ${[...new Set(all)].slice(0, 20).join(", ")}.` });
+}
+
+/** `v3` as a number; without one it is the first, which for arm64 is v8. What is no number is newer than all. */
+function variantNumber(architecture: string, variant: string | undefined): number {
+  if (variant === undefined) return architecture === "arm64" ? 8 : 1;
+  const digits = /^v([0-9]{1,2})$/.exec(variant)?.[1];
+  return digits === undefined ? Infinity : Number(digits);
 }
 
 export function parseConfig(data: Uint8Array, what: string): ConfigDocument {
