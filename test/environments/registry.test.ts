@@ -324,6 +324,16 @@ describe("a registry that is busy", () => {
     await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("3600 s, over the limit maxRetryAfterMs (120000)") });
   });
 
+  test.each([[429, "docker login"], [503, "Try again later, or ask who runs it."]])("for good, with %s: what it says, and what to do", async (status, hint) => {
+    front.fault = (_incoming, outgoing) => answer(outgoing, status, {}, '{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}');
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: `${front.host} answered ${status}: You have reached your limit.`, hint: expect.stringContaining(hint) });
+  });
+
+  test("with a page to log in at", async () => {
+    front.fault = (_incoming, outgoing) => answer(outgoing, 200, { "content-type": "text/html; charset=utf-8" }, "<!DOCTYPE html>");
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: `${front.host} answered with a web page where ${image()} was asked for.`, hint: expect.stringContaining("proxy") });
+  });
+
   test("for a moment", async () => {
     let busy = 1;
     front.fault = (_incoming, outgoing) => busy-- > 0 && answer(outgoing, 503, {});

@@ -123,7 +123,8 @@ export class RegistryClient {
     if (status === 429 || status >= 500) {
       const waitMs = retryAfterMs(answer.header("retry-after"));
       if (waitMs !== undefined && waitMs > clientLimits.maxRetryAfterMs) return new PyroError("REGISTRY", `${host} wants to be asked again in ${Math.ceil(waitMs / 1000)} s, over the limit maxRetryAfterMs (${clientLimits.maxRetryAfterMs})${said}.`, { hint: "Try again then, or log in to it: many registries give more to users they know." });
-      return new BrokenOff(`${host} answered ${status}${said}.`, { ...(waitMs !== undefined && { waitMs }) });
+      const hint = status === 429 ? `Try again later, or log in to it (docker login ${host}): many registries give more to users they know.${host === "docker.io" ? " Or name a mirror: PYRO_DOCKER_HUB_MIRROR." : ""}` : "Try again later, or ask who runs it.";
+      return new BrokenOff(`${host} answered ${status}${said}.`, { hint, ...(waitMs !== undefined && { waitMs }) });
     }
     return new PyroError("REGISTRY", `${host} answered ${status}${said}.`);
   }

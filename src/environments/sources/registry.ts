@@ -16,6 +16,10 @@ export async function openRegistry(reference: RegistryReference, { reporter, imp
   const client = new RegistryClient(http, reference, { onWait: (what) => reporter.phase("image", what), impatient });
   const manifest = async (which: string, abort: AbortSignal | undefined) => {
     const answer = await client.get(`manifests/${which}`, { accept: documentTypes.join(", ") }, abort);
+    if (/^text\/html\b/i.test(answer.header("content-type") ?? "")) {
+      await drop(answer.body);
+      throw new PyroError("REGISTRY", `${answer.url.host} answered with a web page where ${shown} was asked for.`, { hint: `Look whether ${reference.host} is a registry, and whether a proxy or a page to log in at stands before it.` });
+    }
     return { answer, data: await readBody(answer, imageLimits.maxManifestBytes, abort) };
   };
   return {
