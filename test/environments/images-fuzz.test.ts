@@ -79,6 +79,23 @@ test.each([
   expect(() => parseDocument(Buffer.from(JSON.stringify(document)), "it")).toThrow(message);
 });
 
+test("limits of documents, by their names", () => {
+  const bytes = (value: unknown) => Buffer.from(JSON.stringify(value));
+  const blob = { mediaType: "application/vnd.oci.image.layer.v1.tar", digest, size: 1 };
+  const config = { ...blob, mediaType: "application/vnd.oci.image.config.v1+json" };
+  const many = (count: number, value: unknown) => Array.from({ length: count }, () => value);
+  expect(() => parseDocument(bytes({ config, layers: many(501, blob) }), "It")).toThrow("(maxLayers)");
+  expect(() => parseDocument(bytes({ config, layers: [{ ...blob, size: 2 ** 37 + 1 }] }), "It")).toThrow("maxLayerBytes (137438953472)");
+  expect(() => parseDocument(bytes({ config, layers: many(3, { ...blob, size: 2 ** 37 }) }), "It")).toThrow("maxImageBytes (274877906944)");
+  expect(() => parseDocument(bytes({ config: { ...config, size: 8_388_609 }, layers: [] }), "It")).toThrow("maxConfigBytes (8388608)");
+  expect(() => parseDocument(bytes({ manifests: many(1001, blob) }), "It")).toThrow("(maxManifests)");
+  expect(() => parseDocument(Buffer.alloc(4_194_305), "It")).toThrow("maxManifestBytes (4194304)");
+  expect(() => parseConfig(bytes({ rootfs: { diff_ids: many(501, digest) } }), "It")).toThrow("(maxLayers)");
+  expect(() => parseConfig(bytes({ rootfs: { diff_ids: [] }, config: { Env: many(4097, "A=1") } }), "It")).toThrow("(maxConfigWords)");
+  // What is only shown is cut.
+  expect(parseConfig(bytes({ rootfs: { diff_ids: [] }, config: { Labels: { "org.opencontainers.image.title": "t".repeat(5000) } } }), "It").title).toHaveLength(201);
+});
+
 test("which image of an index", () => {
   const entry = (name: string, platform?: string) => {
     const [os = "", architecture = "", variant] = platform?.split("/") ?? [];

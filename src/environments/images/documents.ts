@@ -82,10 +82,10 @@ export function parseDocument(data: Uint8Array, what: string): ImageDocument {
     if (indexTypes.has(type) || manifestTypes.has(type)) throw new PyroError("ENVIRONMENT_INVALID", `${what} is no ${type}.`);
     throw new PyroError("UNSUPPORTED", `${what} is of the type ${type}, which is no image.`);
   }
-  if (isIndex) return { kind: "index", manifests: record.list("manifests", imageLimits.maxManifests).map((each) => indexEntry(each, what)) };
+  if (isIndex) return { kind: "index", manifests: record.list("manifests", imageLimits.maxManifests, "maxManifests").map((each) => indexEntry(each, what)) };
   const config = descriptor(record.object("config"), imageLimits.maxConfigBytes, "maxConfigBytes", what);
   if (!configTypes.has(config.mediaType)) throw new PyroError("UNSUPPORTED", `${what} is no image: its configuration is of the type ${config.mediaType}.`);
-  const layers = record.list("layers", imageLimits.maxLayers).map((each) => descriptor(each, imageLimits.maxLayerBytes, "maxLayerBytes", what));
+  const layers = record.list("layers", imageLimits.maxLayers, "maxLayers").map((each) => descriptor(each, imageLimits.maxLayerBytes, "maxLayerBytes", what));
   for (const { mediaType } of layers) if (!layerType.test(mediaType)) throw new PyroError("UNSUPPORTED", `${what} has a layer of the type ${mediaType}.`, { hint: "Layers can be tar archives, plain or compressed with gzip or zstd." });
   const bytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (bytes > imageLimits.maxImageBytes) throw over(what, "maxImageBytes", bytes);
@@ -121,10 +121,10 @@ export function parseConfig(data: Uint8Array, what: string): ConfigDocument {
   if (data.length > imageLimits.maxConfigBytes) throw over(what, "maxConfigBytes", data.length);
   const record = parseRecord(data, what);
   const rootfs = record.object("rootfs");
-  const diffIds = rootfs.strings("diff_ids", imageLimits.maxLayers, 71);
+  const diffIds = rootfs.strings("diff_ids", imageLimits.maxLayers, 71, "maxLayers");
   if (!diffIds.every((each) => digestPattern.test(each))) throw new PyroError("ENVIRONMENT_INVALID", `diff_ids of ${what} are not digests of SHA-256.`);
   const settings = record.isSet("config") ? record.object("config") : undefined;
-  const words = (name: string) => (settings?.isSet(name) ? settings.strings(name, imageLimits.maxConfigWords, imageLimits.maxWordLength) : undefined);
+  const words = (name: string) => (settings?.isSet(name) ? settings.strings(name, imageLimits.maxConfigWords, imageLimits.maxWordLength, "maxConfigWords") : undefined);
   const text = (name: string, length: number) => (settings?.isSet(name) ? settings.string(name, length) : undefined) || undefined;
   const env = words("Env");
   const user = text("User", 256);
@@ -132,7 +132,7 @@ export function parseConfig(data: Uint8Array, what: string): ConfigDocument {
   const entrypoint = words("Entrypoint");
   const cmd = words("Cmd");
   const labels = settings?.isSet("Labels") ? settings.object("Labels") : undefined;
-  const label = (name: string) => (labels?.isSet(`org.opencontainers.image.${name}`) ? harmlessLine(labels.string(`org.opencontainers.image.${name}`, 4096), 200).trim() || undefined : undefined);
+  const label = (name: string) => (labels?.isSet(`org.opencontainers.image.${name}`) ? harmlessLine(labels.string(`org.opencontainers.image.${name}`, imageLimits.maxConfigBytes), 200).trim() || undefined : undefined);
   const [title, version] = [label("title"), label("version")];
   return {
     os: record.isSet("os") ? record.text("os", 64) : "linux",

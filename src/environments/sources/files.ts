@@ -77,7 +77,7 @@ function missing({ digest }: Descriptor, { shown }: FileSet): PyroError {
 
 /** manifest.json of `docker save`: images with the names of their files. A manifest as registries have it is made of one. */
 async function savedSource(files: FileSet, list: Buffer, tag: string | undefined): Promise<ImageSource> {
-  const images = parseRecord(Buffer.from(`{"images":${list.toString("utf8")}}`), `manifest.json of ${files.shown}`).list("images", imageLimits.maxManifests);
+  const images = parseRecord(Buffer.from(`{"images":${list.toString("utf8")}}`), `manifest.json of ${files.shown}`).list("images", imageLimits.maxManifests, "maxManifests");
   const image = chooseSaved(images, tag, files.shown);
   const names = new Map<string, string>();
   const describe = async (name: string, mediaType: string) => {
@@ -88,7 +88,7 @@ async function savedSource(files: FileSet, list: Buffer, tag: string | undefined
   };
   const config = await describe(image.string("Config", 1024), "application/vnd.docker.container.image.v1+json");
   const layers = [];
-  for (const name of image.strings("Layers", imageLimits.maxLayers, 1024)) layers.push(await describe(name, "application/vnd.docker.image.rootfs.diff.tar"));
+  for (const name of image.strings("Layers", imageLimits.maxLayers, 1024, "maxLayers")) layers.push(await describe(name, "application/vnd.docker.image.rootfs.diff.tar"));
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, config, layers }));
   return {
     shown: `${files.shown}${tag === undefined ? "" : `:${tag}`}`,
