@@ -32,7 +32,7 @@ export const impatience: Patience = { ...patience, connectMs: 4000, answerMs: 15
 
 export interface Answer {
   status: number;
-  /** By small letters; the first one of several. */
+  /** By small letters; the first one of several, but of challenges all, as one list. */
   header(name: string): string | undefined;
   body: Readable;
   /** Where it came from at last. */
@@ -98,7 +98,8 @@ export class Http {
         status: answer.statusCode,
         header: (name) => {
           const value = answer.headers[name];
-          return Array.isArray(value) ? value[0] : value;
+          if (!Array.isArray(value)) return value;
+          return name === "www-authenticate" ? value.join(", ") : value[0];
         },
         body: answer.body,
         url,
