@@ -60,7 +60,7 @@ export const settings = {
     if (value === "auto" || value === "images" || value === "archive") return value;
     throw new PyroError("INVALID_ARGUMENT", `PYRO_CATALOG_FROM is "${value}"; allowed are auto, images and archive.`, { hint: "Unset PYRO_CATALOG_FROM, or set it to one of these." });
   },
-  /** `PYRO_DOCKER_HUB_MIRROR`: `HOST:PORT` of a registry that is asked instead of Docker Hub. */
+  /** `PYRO_DOCKER_HUB_MIRROR`: `HOST:PORT` of a registry that is asked instead of Docker Hub, or `HOST:PORT/PATH`. */
   dockerHubMirror: () => read("PYRO_DOCKER_HUB_MIRROR")?.toLowerCase(),
   /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
   registryCa: () => read("PYRO_REGISTRY_CA"),

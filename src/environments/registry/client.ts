@@ -22,6 +22,9 @@ export const clientLimits = {
 /** What is said to who wants a part of something, by servers that give the whole of it only. */
 const refusesRange: ReadonlySet<number> = new Set([400, 405, 416, 501]);
 
+/** `harbor.example:8443/docker-hub` */
+const mirrorPattern = /^[^\s/@?#\\]+(?:\/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$/;
+
 export interface ClientOptions {
   /** Told what the user has to know: that it has to be waited for, or is not safe. */
   onWait(what: string): void;
@@ -36,17 +39,22 @@ export class RegistryClient {
   private base: URL;
   /** As users write it, for messages and passwords: a mirror's own where that is asked. */
   private readonly host: string;
+  /** As the registry knows it. */
+  private readonly repository: string;
   private hasAnswered = false;
   private toldOfPlainSecret = false;
 
   constructor(
     private readonly http: Http,
-    private readonly reference: RegistryReference,
+    reference: RegistryReference,
     private readonly options: ClientOptions,
   ) {
-    this.host = (reference.host === "docker.io" ? settings.dockerHubMirror() : undefined) ?? reference.host;
-    const address = `${settings.plainHttpRegistries().includes(this.host) ? "http" : "https"}://${this.host === "docker.io" ? "registry-1.docker.io" : this.host}/v2/${reference.repository}/`;
-    if (!URL.canParse(address)) throw new PyroError("INVALID_ARGUMENT", `PYRO_DOCKER_HUB_MIRROR is "${harmlessLine(this.host, 200)}"; it is HOST:PORT.`);
+    const mirror = reference.host === "docker.io" ? settings.dockerHubMirror() : undefined;
+    const [host = "", ...above] = (mirror ?? reference.host).split("/");
+    this.host = host;
+    this.repository = [...above, reference.repository].join("/");
+    const address = `${settings.plainHttpRegistries().includes(host) ? "http" : "https"}://${host === "docker.io" ? "registry-1.docker.io" : host}/v2/${this.repository}/`;
+    if ((mirror !== undefined && !mirrorPattern.test(mirror)) || !URL.canParse(address)) throw new PyroError("INVALID_ARGUMENT", `PYRO_DOCKER_HUB_MIRROR is "${harmlessLine(mirror ?? host, 200)}"; it is HOST:PORT, or HOST:PORT/PATH where the mirror keeps Docker Hub's images below a name of its own.`);
     this.base = new URL(address);
   }
 
@@ -115,7 +123,7 @@ export class RegistryClient {
   }
 
   private async refusal(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
-    const { host, reference: { repository } } = this;
+    const { host, repository } = this;
     const { status } = answer;
     const said = await explanation(answer, signal);
     if (status === 404) return new PyroError("NOT_FOUND", `${host} has no ${repository} with ${path.replace(/^(?:manifests|blobs)\//, "")}${said}.`, { hint: "Check the name and the tag." });
@@ -130,7 +138,7 @@ export class RegistryClient {
   }
 
   private async denial(said: string): Promise<PyroError> {
-    const { host, reference: { repository } } = this;
+    const { host, repository } = this;
     const { credentials, trouble } = await this.findCredentials();
     const message = `${host} does not give ${repository} to ${credentials === undefined ? "somebody unknown" : "this user"}${said}.`;
     if (trouble !== undefined) return new PyroError("DENIED", `${message} ${trouble.message}`, { ...(trouble.hint !== undefined && { hint: trouble.hint }), cause: trouble });
@@ -156,7 +164,7 @@ export class RegistryClient {
 
   /** https://distribution.github.io/distribution/spec/auth/token and …/oauth */
   private async fetchToken({ parameters }: Challenge, credentials: Credentials | undefined, signal: AbortSignal | undefined): Promise<string> {
-    const { host, reference: { repository } } = this;
+    const { host, repository } = this;
     const realm = parseUrl(parameters.get("realm") ?? "");
     if (realm === undefined || !/^https?:$/.test(realm.protocol)) throw new PyroError("REGISTRY", `${host} does not say where to get a token.`);
     // A password goes over the wire in the clear only where the registry itself is asked in the clear, and over a network not because this machine needs no TLS.
