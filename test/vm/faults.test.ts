@@ -170,7 +170,7 @@ const faults: readonly Fault[] = [
     }, [], "echo ready; sleep 0.2; seq 1000 | tail -1");
     expect([result.status, result.stdout]).toEqual([0, "ready\n1000\n"]);
   } },
-  { against: "run", fault: "QEMU stopped for good", tried: async () => expect(await during(() => signal("qemu", "SIGSTOP"), ["--timeout-seconds", "5"])).toMatchObject({ status: 124 }) },
+  { against: "run", fault: "QEMU stopped for good", tried: async () => expect(await during(() => signal("qemu", "SIGSTOP"), ["--timeout-seconds", "6"])).toMatchObject({ status: 124 }) },
   { against: "run", fault: "QEMU stopped again and again, as by a host without a processor for it", tried: async () => {
     const result = await during(async () => {
       for (let n = 0; n < 4; n++) {

@@ -25,6 +25,9 @@ const vm = (...args: string[]) => pyro(["vm", ...args]);
 const exec = (id: string, ...command: string[]) => pyro(["vm", "exec", id, "--quiet", "--", ...command]);
 const stateOf = async (id: string) => ((result: PyroResult) => (result.status === 0 ? (JSON.parse(result.stdout) as { state: string }).state : result.stderr))(await vm("status", id, "--json"));
 
+/** What its record says, whatever is true. */
+const stateWritten = (id: string) => (JSON.parse(readFileSync(join(home, ".local/state/pyro-mcp/vms", id, "vm.json"), "utf8")) as { state: string }).state;
+
 async function created(ttlSeconds = 1200): Promise<string> {
   return (await sdk.createVm({ environment, memMib: 256, ttlSeconds })).vmId;
 }
@@ -85,11 +88,24 @@ test("an id that is not quite right gives the nearest", async () => {
   expect((await vm("start", wrong)).stderr).toContain(`Did you mean ${id}?`);
 });
 
+/** A program of an SDK's user that starts the VM, says so, and goes on with `then`. */
+function program(id: string, then = "") {
+  const script = `const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)}); await new Pyro().startVm(${JSON.stringify(id)}); process.stdout.write("started"); ${then}`;
+  return spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+}
+
+test("nothing of a VM that a program started keeps that program from its end, or ends with it", async () => {
+  const id = await created(100);
+  const maker = program(id);
+  maker.stdout.resume();
+  expect(await new Promise((resolve) => maker.once("exit", resolve))).toBe(0); // at the latest, that of the VM's time
+  expect((await exec(id, "echo", "alive")).stdout).toBe("alive\n");
+});
+
 test("it outlives its maker, killed at once and killed later", async () => {
   for (const ms of [0, 2000]) {
     const id = await created();
-    const script = `const { Pyro } = await import(${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)}); await new Pyro().startVm(${JSON.stringify(id)}); process.stdout.write("started"); setInterval(() => {}, 1000);`;
-    const maker = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["ignore", "pipe", "inherit"] });
+    const maker = program(id, "setInterval(() => {}, 1000);");
     await new Promise((resolve) => maker.stdout.once("data", resolve));
     await new Promise((resolve) => setTimeout(resolve, ms));
     maker.kill("SIGKILL");
@@ -121,7 +137,6 @@ test("a start right after the maker of another one was killed waits until what t
   expect((await exec(id, "sh", "-c", "echo kept > /root/file")).status).toBe(0);
   await sdk.stopVm(id);
   const monitor = () => processesWith(`/vms/${id}/`).find((line) => !line.includes("pyro-keeper"));
-  const written = () => (JSON.parse(readFileSync(join(home, ".local/state/pyro-mcp/vms", id, "vm.json"), "utf8")) as { state: string }).state;
   let maker: ChildProcess;
   for (;;) {
     maker = startPyro(["vm", "start", id]);
@@ -130,7 +145,7 @@ test("a start right after the maker of another one was killed waits until what t
     // It gets no further while we look how far it has come.
     maker.kill("SIGSTOP");
     expect(await eventually(() => maker.exitCode !== null || /^State:\s+T/m.test(readFileSync(`/proc/${maker.pid}/status`, "latin1")))).toBe(true);
-    if (maker.exitCode === null && written() === "stopped") break;
+    if (maker.exitCode === null && stateWritten(id) === "stopped") break;
     maker.kill("SIGCONT"); // through with it already
     expect((await ended).status).toBe(0);
     await sdk.stopVm(id);
