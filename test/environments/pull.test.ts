@@ -92,6 +92,7 @@ test("the initramfs has the modules in the order in which they go in", async ({ 
     "modules/07-virtio_net.ko",
     "modules/08-libcrc32c.ko",
     "modules/09-erofs.ko",
+    "modules/10-virtio_balloon.ko",
   ]);
 });
 
@@ -122,6 +123,23 @@ test("without the space for an image's kernel: said before apt is asked", async 
   try {
     await expect(pullEnvironment("mine", { source })).rejects.toMatchObject({ code: "DISK_FULL", message: `Making a kernel takes about 200 MiB in ${file()}, and 199 MiB are free there.` });
     expect(await host.calls()).toHaveLength(calls);
+  } finally {
+    disk.freeMib = undefined;
+  }
+});
+
+test("the space that an image takes: what is kept of it is not counted again", async () => {
+  const layout = new Layout(join(temporary.path(), "shared"));
+  const large = archive({ name: "large", data: Buffer.alloc(3 << 20, "noise") });
+  await layout.image([large], { tag: "one" });
+  await layout.image([large, archive({ name: "small", data: "x" })], { tag: "two" });
+  const source = await layout.finish();
+  await pullEnvironment("one", { source: `${source}:one` });
+  try {
+    disk.freeMib = 3;
+    await expect(pullEnvironment("two", { source: `${source}:two` })).rejects.toMatchObject({ code: "DISK_FULL", message: expect.stringContaining(":two takes about 4 MiB in ") });
+    disk.freeMib = 4;
+    expect((await pullEnvironment("two", { source: `${source}:two` })).installed).toBe(true);
   } finally {
     disk.freeMib = undefined;
   }

@@ -18,7 +18,7 @@ afterEach(async () => {
   await sdk.reapExpired();
 });
 afterAll(async () => {
-  expect(await eventually(5000, () => leftovers(home).length === 0), leftovers(home).join("\n")).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0), leftovers(home).join("\n")).toBe(true);
 });
 
 const vm = (...args: string[]) => pyro(["vm", ...args]);
@@ -124,7 +124,7 @@ test("a maker killed at any moment of a start leaves a VM that can be started or
     expect(["created", "stopped", "started"], `${ms} ms`).toContain(state);
     if (state === "started") expect((await exec(id, "echo", "runs")).stdout).toBe("runs\n");
     else {
-      expect(await eventually(5000, () => processesWith(`/vms/${id} `).length === 0), `${ms} ms`).toBe(true);
+      expect(await eventually(() => processesWith(`/vms/${id} `).length === 0), `${ms} ms`).toBe(true);
       await sdk.startVm(id);
     }
     await sdk.deleteVm(id);
@@ -141,7 +141,7 @@ test("a start right after the maker of another one was killed waits until what t
     const maker = startPyro(["vm", "start", id]);
     const made = collect(maker);
     const monitor = () => processesWith(`/vms/${id}/`).find((line) => !line.includes("pyro-keeper"));
-    expect(await eventually(20_000, () => monitor() !== undefined)).toBe(true);
+    expect(await eventually(() => monitor() !== undefined)).toBe(true);
     keeper = processesOf(id).keeper;
     process.kill(keeper, "SIGSTOP"); // a slow host's is as late
     maker.kill("SIGKILL");
@@ -177,7 +177,7 @@ describe("the one command of a VM", () => {
     const child = startPyro(["vm", "exec", id, "--rm", "--", "sh", "-c", "echo go; sleep 60"]);
     await new Promise((resolve) => child.stdout!.once("data", resolve));
     child.kill("SIGKILL");
-    expect(await eventually(5000, () => processesWith(`/vms/${id} `).length === 0)).toBe(true);
+    expect(await eventually(() => processesWith(`/vms/${id} `).length === 0)).toBe(true);
     await expect(sdk.statusVm(id)).rejects.toMatchObject({ code: "NOT_FOUND" });
     expect(await sdk.reapExpired()).toEqual({ reaped: [id] });
   });
@@ -209,7 +209,7 @@ describe("ends that nobody asked for", () => {
   test("the time to live ends it with no pyro there, also a guest that is root and keeps itself from being powered off", async () => {
     const id = await running(12);
     await exec(id, "sh", "-c", "(trap '' TERM INT HUP PWR; while :; do sleep 1; done) >/dev/null 2>&1 &");
-    expect(await eventually(30_000, () => processesWith(`/vms/${id} `).length === 0)).toBe(true);
+    expect(await eventually(() => processesWith(`/vms/${id} `).length === 0)).toBe(true);
     await expect(sdk.statusVm(id)).rejects.toMatchObject({ code: "NOT_FOUND" });
     expect(await sdk.reapExpired()).toEqual({ reaped: [id] });
   });
@@ -217,7 +217,7 @@ describe("ends that nobody asked for", () => {
   test("a guest that powers itself off is stopped and can be started", async () => {
     const id = await running();
     await exec(id, "sh", "-c", "echo here > /root/file; sync; echo o > /proc/sysrq-trigger");
-    expect(await eventually(20_000, () => processesWith(`/vms/${id} `).length === 0)).toBe(true);
+    expect(await eventually(() => processesWith(`/vms/${id} `).length === 0)).toBe(true);
     expect(await sdk.statusVm(id)).toMatchObject({ state: "stopped" });
     await sdk.startVm(id);
     expect((await exec(id, "cat", "/root/file")).stdout).toBe("here\n");
@@ -227,7 +227,7 @@ describe("ends that nobody asked for", () => {
     const id = await running();
     const { keeper, qemu } = processesOf(id);
     process.kill(which === "qemu" ? qemu : keeper, "SIGKILL");
-    expect(await eventually(5000, () => !isAlive(keeper) && !isAlive(qemu))).toBe(true);
+    expect(await eventually(() => !isAlive(keeper) && !isAlive(qemu))).toBe(true);
     expect(await sdk.statusVm(id)).toMatchObject({ state: "failed", lastError: why });
     expect(await exec(id, "true")).toMatchObject({ status: 125, stderr: expect.stringContaining(why) });
     expect(await sdk.deleteVm(id)).toEqual({ vmId: id, deleted: true });
@@ -262,7 +262,7 @@ test.each([["run", ["run", environment, "--mem-mib", "256", "--", "sh", "-c", "e
   const child = startPyro([...words]);
   await new Promise((resolve) => child.stdout!.once("data", resolve));
   child.kill("SIGKILL");
-  expect(await eventually(5000, () => leftovers(home).length === 0), leftovers(home).join("\n")).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0), leftovers(home).join("\n")).toBe(true);
 });
 
 describe("the SDK", () => {

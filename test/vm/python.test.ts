@@ -9,7 +9,7 @@ import { eventually, leftovers, processesWith, pyro } from "./pyro.js";
 const home = process.env["HOME"]!;
 const client = new URL("../../clients/python", import.meta.url).pathname;
 afterAll(async () => {
-  expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0)).toBe(true);
 });
 
 function python(...args: string[]): ChildProcess {
@@ -64,10 +64,10 @@ test("Python killed: no VM of run_in_vm is left, one that was created lives on",
   expect(qemus()).toBe(2);
   child.kill("SIGKILL");
   await once(child, "close");
-  expect(await eventually(10_000, () => qemus() === 1)).toBe(true);
+  expect(await eventually(() => qemus() === 1)).toBe(true);
   const result = await pyro(["vm", "exec", vmId, "--rm", "--quiet", "--", "echo", "lives"]);
   expect(result.stdout).toBe("lives\n");
-  expect(await eventually(10_000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0)).toBe(true);
 });
 
 test("Python killed at any moment leaves no process and no file", async () => {
@@ -76,7 +76,7 @@ test("Python killed at any moment leaves no process and no file", async () => {
     child.stdout!.resume();
     setTimeout(() => child.kill("SIGKILL"), ms);
     await once(child, "close");
-    expect({ ms, clean: await eventually(10_000, () => leftovers(home).length === 0), left: leftovers(home) }).toEqual({ ms, clean: true, left: [] });
+    expect({ ms, clean: await eventually(() => leftovers(home).length === 0), left: leftovers(home) }).toEqual({ ms, clean: true, left: [] });
   }
 });
 

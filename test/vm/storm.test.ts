@@ -25,7 +25,7 @@ afterAll(async () => {
   for (const lane of lanes) lane.kill();
   // Also after a failure: what a VM of ours held would be missing in the tests that follow.
   for (const { pid } of processes()) signal(pid, "SIGKILL");
-  await eventually(5000, () => processes().length === 0);
+  await eventually(() => processes().length === 0);
   if (isMounted) execFileSync("umount", ["--lazy", state]);
   rmSync(state, { recursive: true, force: true });
 });
