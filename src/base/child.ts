@@ -136,7 +136,7 @@ export async function keepChild(command: string, args: readonly string[], option
       return exited;
     },
     release() {
-      lifelineStream.end("r");
+      lifelineStream.end("r", () => lifelineStream.destroy()); // the keeper holds its end until its own
       child.unref();
     },
   };

@@ -2,7 +2,11 @@
  * The one place that reads environment variables. Each is read when asked for, so that a test or an embedding program can
  * change it; an empty value counts as unset.
  */
+import { existsSync } from "node:fs";
 import { PyroError } from "./error.js";
+
+/** Of Debian, Arch and Alpine; Fedora and RHEL; openSUSE. What a company trusts has been added there. */
+const certificateFiles = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"] as const;
 
 export type AcceleratorSetting = "auto" | "kvm" | "tcg";
 
@@ -56,16 +60,16 @@ export const settings = {
     if (value === "auto" || value === "images" || value === "archive") return value;
     throw new PyroError("INVALID_ARGUMENT", `PYRO_CATALOG_FROM is "${value}"; allowed are auto, images and archive.`, { hint: "Unset PYRO_CATALOG_FROM, or set it to one of these." });
   },
-  /** `PYRO_DOCKER_HUB_MIRROR`: `HOST:PORT` of a registry that is asked instead of Docker Hub. */
+  /** `PYRO_DOCKER_HUB_MIRROR`: `HOST:PORT` of a registry that is asked instead of Docker Hub, or `HOST:PORT/PATH`. */
   dockerHubMirror: () => read("PYRO_DOCKER_HUB_MIRROR")?.toLowerCase(),
   /** `PYRO_REGISTRY_CA`: a file of certificates (PEM) that registries and proxies may prove themselves with, besides the system's. */
   registryCa: () => read("PYRO_REGISTRY_CA"),
-  /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it. */
-  systemCertificates: () => read("SSL_CERT_FILE") ?? "/etc/ssl/certs/ca-certificates.crt",
+  /** `SSL_CERT_FILE`: the system's certificates, as OpenSSL has it; where the distribution keeps them when unset. */
+  systemCertificates: () => read("SSL_CERT_FILE") ?? certificateFiles.find((path) => existsSync(path)) ?? certificateFiles[0],
   /** `DOCKER_CONFIG`: the directory with Docker's config.json, which has the passwords of registries. */
   dockerConfigDirectory: () => read("DOCKER_CONFIG"),
-  /** What a program that keeps passwords may need to reach the user's key ring. */
-  keyRing: () => readAll(["DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY", "GNUPGHOME", "PASSWORD_STORE_DIR", "AWS_PROFILE", "AWS_REGION", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"]),
+  /** For a program of the user's that keeps passwords: only it knows which variables it needs (a key ring's address, a cloud's keys, a proxy). */
+  keyRing: () => readAll(Object.keys(process.env)),
   /** `TERM`: what kind of terminal ours is; undefined for a name that is none of terminfo's. */
   terminalType(): string | undefined {
     const value = read("TERM");

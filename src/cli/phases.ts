@@ -7,10 +7,12 @@ type Verb = "run" | "demo" | "pull" | "warm" | "build" | "create" | "start";
 
 let lastPhase = "";
 let lastMessage = "";
+/** Layers that are on their way, by their digests. */
+const layersComing = new Map<string, string>();
 
 /**
- * Shows one event of a pull: a line when a phase begins or has something new to say; in a terminal the events between replace
- * each other, elsewhere they are not shown.
+ * Shows one event of a pull: a line when a phase begins or has something new to say, and when a layer is there. In a terminal the events between replace each
+ * other, with a line for each layer that is on its way; elsewhere they are not shown.
  */
 export function pullLine(output: Output, verb: Verb, progress: PullProgress): void {
   const { phase, environment, message, doneBytes, totalBytes, layer } = progress;
@@ -21,8 +23,15 @@ export function pullLine(output: Output, verb: Verb, progress: PullProgress): vo
     lastMessage = message ?? "";
     output.line(message === undefined ? head : `${head} message=${JSON.stringify(message)}`);
   }
-  if (layer !== undefined && layer.doneBytes === layer.totalBytes) output.line(`${head} layer=${layer.digest} size=${JSON.stringify(formatBytes(layer.totalBytes))}`);
-  if (amount !== "") output.status(`${head} ${amount}`);
+  if (phase !== "layers") layersComing.clear();
+  if (layer !== undefined) {
+    const { digest, doneBytes: done, totalBytes: total } = layer;
+    // Short, as what does not fit in a terminal's width is cut.
+    if (done < total) layersComing.set(digest, `  ${digest.slice("sha256:".length, "sha256:".length + 12)}  ${formatBytes(done)} of ${formatBytes(total)}`);
+    else layersComing.delete(digest);
+    if (done === total) output.line(`${head} layer=${digest} size=${JSON.stringify(formatBytes(total))}`);
+  }
+  if (amount !== "") output.status(...layersComing.values(), `[${verb}] ${phase} ${amount} ${environment}`);
 }
 
 /** The same event for a program: one line of JSON on standard error. */

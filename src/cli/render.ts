@@ -14,8 +14,8 @@ export interface Output {
   json(value: unknown): void;
   /** A line of our own, to standard error. */
   line(text: string): void;
-  /** A line that the next one replaces where standard error is a terminal; nothing elsewhere. */
-  status(text: string): void;
+  /** Lines that the next ones replace where standard error is a terminal, as many as there is room for; nothing elsewhere. */
+  status(...lines: string[]): void;
   error(error: PyroError, asJson: boolean): void;
   bold(text: string): string;
   red(text: string): string;
@@ -52,10 +52,10 @@ export function createOutput(): Output {
   });
   const interactive = process.stderr.isTTY === true;
   const colour = (code: number, stream: NodeJS.WriteStream) => (text: string) => (stream.isTTY === true && !settings.noColor() ? `\u001b[${code}m${text}\u001b[0m` : text);
-  let statusShown = false;
+  let shown = 0;
   const clearStatus = () => {
-    if (statusShown) process.stderr.write("\r\u001b[K");
-    statusShown = false;
+    if (shown > 0) process.stderr.write(`\r\u001b[K${"\u001b[A\u001b[K".repeat(shown - 1)}`);
+    shown = 0;
   };
   return {
     result: (text) => {
@@ -70,11 +70,14 @@ export function createOutput(): Output {
       clearStatus();
       process.stderr.write(`${harmless(text)}\n`);
     },
-    status: (text) => {
-      if (!interactive) return;
+    status: (...lines) => {
+      if (!interactive || lines.length === 0) return;
       clearStatus();
-      process.stderr.write(harmless(text).slice(0, Math.max(20, (process.stderr.columns ?? 80) - 1)));
-      statusShown = true;
+      // A line that wrapped, or scrolled away, could not be replaced.
+      const { columns = 80, rows = 24 } = process.stderr;
+      const fitting = lines.slice(-Math.max(1, rows - 1)).map((line) => harmlessLine(line, 1000).slice(0, Math.max(20, columns - 1)));
+      process.stderr.write(fitting.join("\n"));
+      shown = fitting.length;
     },
     error: (error, asJson) => {
       clearStatus();

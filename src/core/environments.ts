@@ -6,6 +6,7 @@ import { pruneEnvironments as pruneStore, removeEnvironment as removeFromStore, 
 import { checkLimit, limits } from "./limits.js";
 import { withPrepared, type Phase } from "./start.js";
 import { pruneTemplates, warmTemplate, type PruneTemplatesOptions } from "./template.js";
+import { environmentsOfVms } from "./vms/needed.js";
 
 export interface PullRequestOptions extends PullOptions {
   /** What happens after the environment is there: a template of the default size is made of it. */
@@ -61,16 +62,16 @@ export async function warmEnvironment(request: WarmRequest, options: { signal?: 
   return { ...sized, accelerator, made: warm.made };
 }
 
-/** Removes environments that are no longer used and templates that nothing can be forked from any more; never what a VM uses. */
-export async function pruneEnvironments(options: PruneOptions = {}): Promise<PruneResult> {
-  const environments = await pruneStore(options);
+/** Removes environments that are no longer used and templates that nothing can be forked from any more; never what a VM uses, or will when it is started again. */
+export async function pruneEnvironments(options: Omit<PruneOptions, "neededBy"> = {}): Promise<PruneResult> {
+  const environments = await pruneStore({ ...options, neededBy: environmentsOfVms });
   const templates = await pruneTemplates(forTemplates(options));
   return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
 }
 
-/** Removes one environment by its name, and the templates that were frozen from it. Throws NOT_FOUND, INVALID_STATE while a VM runs from it. */
-export async function removeEnvironment(name: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib"> = {}): Promise<PruneResult> {
-  const environments = await removeFromStore(name, options);
+/** Removes one environment by its name, and the templates that were frozen from it. Throws NOT_FOUND, INVALID_STATE while there is a VM of it. */
+export async function removeEnvironment(name: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib" | "neededBy"> = {}): Promise<PruneResult> {
+  const environments = await removeFromStore(name, { ...options, neededBy: environmentsOfVms });
   const templates = await pruneTemplates(forTemplates(options));
   return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
 }

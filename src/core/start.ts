@@ -179,7 +179,7 @@ export async function withPrepared<T>(request: StartRequest, options: StartOptio
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onWait: () => options.onPhase?.({ phase: "waiting" }),
   };
-  const environment = await openOrPull(request.environment, options, waiting);
+  const environment = await openOrPull(request.environment, options, { ...waiting, digest: request.environmentDigest });
   if (request.environmentDigest !== undefined && request.environmentDigest !== environment.digest) {
     throw new PyroError("INVALID_STATE", `The environment ${environment.name} is another one than when the VM was first started, and its disk does not fit the new one.`, { hint: "Create another VM." });
   }
@@ -306,7 +306,7 @@ async function openOrPull(name: string, options: StartOptions, looking: OpenOpti
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     onProgress: (progress) => options.onPhase?.({ phase: "pull", progress }),
   });
-  const pulled = await openEnvironment(name, looking);
+  const pulled = await openEnvironment(name, looking); // of that digest, if it has been mended
   if (pulled === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was pulled and is not there.`, { hint: `pyro env pull ${name} --force` });
   return pulled;
 }

@@ -90,17 +90,28 @@ async function readLayer(layer: Layer, image: ErofsImage, shadow: Shadow, option
   return changes;
 }
 
-/** What a layer takes away is of those below it, and never of itself, wherever in it that is said. */
+/** What a layer takes away is of those below it, and never of itself, wherever in it that is said. A link of it may lead there all the same: then what was there has a new name. */
 function apply({ whiteouts, entries }: Changes, tree: FileTree): void {
+  const before = whiteouts.length === 0 ? [] : entries.map((each) => ("inode" in each ? undefined : findBelow(tree, each.target)));
   for (const { path, opaque } of whiteouts) {
     if (opaque) tree.clear(path);
     else tree.remove(path);
   }
-  for (const each of entries) {
+  for (const [at, each] of entries.entries()) {
     if ("inode" in each) tree.put(each.path, each.inode);
-    else tree.link(each.path, each.target);
+    else tree.link(each.path, each.target, before[at]);
   }
   tree.resolveLinks();
+}
+
+/** The way there may lead nowhere yet, or round in a circle, and be another one when it is gone. */
+function findBelow(tree: FileTree, target: Buffer): Inode | undefined {
+  try {
+    return tree.find(target);
+  } catch (error) {
+    if (error instanceof PyroError) return undefined;
+    throw error;
+  }
 }
 
 /** Reads those layers again that have content which was left and which the finished tree has. Returns how many. */

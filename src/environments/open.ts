@@ -11,12 +11,14 @@ import { isWantedKernelSource } from "./kernel-source.js";
 import type { Manifest } from "./manifest.js";
 import { places } from "./places.js";
 import { findWanted } from "./wanted.js";
-import { findInstalled, lockFileOf, readManifestOf, replaceInitramfs, type Installed } from "./store.js";
+import { checkInstalled, findInstalled, lockFileOf, readManifestOf, replaceInitramfs, type Installed } from "./store.js";
 
 export interface OpenOptions {
   signal?: AbortSignal;
   /** Told when another process has to be waited for; `what` is a clause: "another process is …". */
   onWait?: (what: string) => void;
+  /** The one with that digest (`sha256:…`) if it is there, whatever the name stands for by now. */
+  digest?: string | undefined;
 }
 
 export interface OpenEnvironment {
@@ -42,10 +44,12 @@ export interface OpenEnvironment {
  * ENVIRONMENT_INVALID if it is damaged, NOT_FOUND if there is no such environment, CANCELLED.
  */
 export async function openEnvironment(given: string, options: OpenOptions = {}): Promise<OpenEnvironment | undefined> {
-  const { name } = await findWanted(given);
-  checkSignal(options.signal);
   const guestProgram = readFile(nativeProgram("pyro-guest")); // while the environment is looked at
   guestProgram.catch(() => {});
+  const kept = options.digest === undefined ? undefined : await findKept(options.digest, options.signal);
+  if (kept !== undefined) return openInstalled(given, await withOurGuest(given, kept, await guestProgram, options));
+  const { name } = await findWanted(given);
+  checkSignal(options.signal);
   try {
     const installed = await findInstalled(name, "stamps", options.signal);
     if (installed === undefined || !(await isWantedKernelSource(installed.manifest.kernel.source))) return undefined;
@@ -53,6 +57,16 @@ export async function openEnvironment(given: string, options: OpenOptions = {}):
   } catch (error) {
     if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
     throw new PyroError(error.code, error.message, { hint: error.hint ?? `pyro env pull ${name}`, cause: error });
+  }
+}
+
+async function findKept(digest: string, signal: AbortSignal | undefined): Promise<Installed | undefined> {
+  try {
+    const installed = await checkInstalled(digest.slice("sha256:".length), "stamps", signal);
+    return (await isWantedKernelSource(installed.manifest.kernel.source)) ? installed : undefined;
+  } catch (error) {
+    if (error instanceof PyroError && error.code === "ENVIRONMENT_INVALID") return undefined;
+    throw error;
   }
 }
 
@@ -71,8 +85,10 @@ async function withOurGuest(name: string, installed: Installed, guestProgram: Bu
   try {
     const installLock = await takeLock(places.installLock(), waiting);
     try {
-      const current = await findInstalled(name, "stamps", signal); // somebody else may have done it while we waited
-      if (current === undefined) throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was removed meanwhile.`);
+      const current = await checkInstalled(installed.manifest.digest.slice("sha256:".length), "stamps", signal).catch((cause: unknown) => {
+        if (!(cause instanceof PyroError) || cause.code !== "ENVIRONMENT_INVALID") throw cause;
+        throw new PyroError("ENVIRONMENT_INVALID", `The environment ${name} was removed meanwhile.`, { cause });
+      }); // somebody else may have done it while we waited
       if (current.manifest.guestDigest === guestDigest) return current;
       const kernel = await findKernel(current.manifest.kernel.id, signal);
       if (kernel === undefined || kernel.digest !== current.manifest.kernel.digest) throw new PyroError("ENVIRONMENT_INVALID", `The kernel modules of ${name} are no longer there.`);

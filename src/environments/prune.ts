@@ -1,7 +1,7 @@
 /**
  * Removes what is no longer used: environments that no name stands for any more, damaged ones, kernels that no environment
  * needs, content of images that none of them is made of, and what dead processes left behind. A whole environment with a name stays unless it is
- * asked for by age, size or name; one that a VM runs from stays always.
+ * asked for by age, size or name; one that a VM runs from, or will when it is started again, stays always.
  */
 import { access, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { checkSignal } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { takeLock, tryLock } from "../base/lock.js";
 import type { ManifestImage } from "./manifest.js";
-import { checkInstalled, installedNames, lockFileOf, readManifestOf } from "./store.js";
+import { checkInstalled, installedNames, lockFileOf } from "./store.js";
 import { makePrivate, places } from "./places.js";
 import { builtDigest, contentOfBuilt } from "./sources/built.js";
 import { findWanted } from "./wanted.js";
@@ -29,7 +29,12 @@ export interface PruneOptions {
   maxMib?: number;
   /** Told when another process has to be waited for; `what` is a clause: "another process is …". */
   onWait?: (what: string) => void;
+  /** Digests (`sha256:…`) of environments that somebody needs who holds no lock on them, and who that is. Asked when no pull goes on any more. */
+  neededBy?: () => Promise<ReadonlyMap<string, string>>;
 }
+
+/** By 64 hexadecimal digits. */
+type Needed = ReadonlyMap<string, string>;
 
 /** Waits for pulls that are going on, at most ten minutes; TIMEOUT after that. Throws CANCELLED; what was removed until then is gone. */
 export async function pruneEnvironments(options: PruneOptions = {}): Promise<PruneResult> {
@@ -42,16 +47,17 @@ export async function pruneEnvironments(options: PruneOptions = {}): Promise<Pru
     const sweptBytes = await sweepTemporary(signal);
     if (sweptBytes > 0) removed.push("temporary files");
     const before = await storeUsage();
-    await forgetOld(options);
-    await pruneAll(removed, signal);
-    return { removed, reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
+    const needed = await neededOf(options);
+    await pruneAll(needed, removed, signal); // which may be enough
+    await pruneOld(options, needed, removed);
+    return { removed: [...new Set(removed)], reclaimedBytes: sweptBytes + Math.max(0, before - (await storeUsage())) };
   } finally {
     await lock.release();
   }
 }
 
 /**
- * Takes the name away, and what it stood for unless another name stands for it too. Throws NOT_FOUND, INVALID_STATE while a VM runs from it, and what
+ * Takes the name away, and what it stood for unless another name stands for it too. Throws NOT_FOUND, INVALID_STATE while a VM runs from it or needs it, and what
  * `pruneEnvironments` throws.
  */
 export async function removeEnvironment(given: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib"> = {}): Promise<PruneResult> {
@@ -62,46 +68,46 @@ export async function removeEnvironment(given: string, options: Omit<PruneOption
     const record = records.find((each) => each.name === name);
     if (record?.digest === undefined) throw new PyroError("NOT_FOUND", `The environment ${name} is not installed.`, { hint: "`pyro env list` shows those that are." });
     const others = records.filter((each) => each.digest === record.digest && each !== record);
+    const needed = await neededOf(options);
+    if (others.length === 0 && needed.has(record.digest)) throw new PyroError("INVALID_STATE", `The VM ${needed.get(record.digest)} is of the environment ${name}.`, { hint: `Delete it first: pyro vm delete ${needed.get(record.digest)}` });
     if (others.length === 0 && (await inUse(record.digest))) throw new PyroError("INVALID_STATE", `A VM runs from the environment ${name}.`, { hint: "`pyro vm list` shows it; delete it first." });
     const before = await storeUsage();
     const removed: string[] = [];
     await rm(join(places.names(), record.file));
-    await pruneAll(removed, options.signal);
+    await pruneAll(needed, removed, options.signal);
     return { removed, reclaimedBytes: Math.max(0, before - (await storeUsage())) };
   } finally {
     await lock.release();
   }
 }
 
-async function pruneAll(removed: string[], signal: AbortSignal | undefined): Promise<void> {
-  const { kernels, blobs } = await pruneStore(removed, signal);
+async function neededOf({ neededBy }: PruneOptions): Promise<Needed> {
+  return new Map([...((await neededBy?.()) ?? [])].map(([digest, who]) => [digest.slice("sha256:".length), who]));
+}
+
+async function pruneAll(needed: Needed, removed: string[], signal: AbortSignal | undefined): Promise<void> {
+  const { kernels, blobs } = await pruneStore(needed, removed, signal);
   await pruneKernels(kernels, removed, signal);
   await pruneBlobs(blobs, removed, signal);
 }
 
-/** Takes the names of environments away that are too old, or too many; never of those that were built here. */
-async function forgetOld({ olderThanSeconds, maxMib, signal }: PruneOptions): Promise<void> {
+/** Removes environments that are too old, or too many; never those that were built here. */
+async function pruneOld({ olderThanSeconds, maxMib, signal }: PruneOptions, needed: Needed, removed: string[]): Promise<void> {
   if (olderThanSeconds === undefined && maxMib === undefined) return;
-  const found: { file: string; digest: string; pulledMs: number }[] = [];
+  const found: { file: string; pulledMs: number }[] = [];
   for (const { file, digest, source } of await installedNames()) {
     if (digest === undefined || builtDigest(source) !== undefined) continue; // what was built can't be had again from anywhere
     checkSignal(signal);
     const there = await stat(join(places.names(), file)).catch(() => undefined);
-    if (there !== undefined && !(await inUse(digest))) found.push({ file, digest, pulledMs: there.mtimeMs });
+    if (there !== undefined && !needed.has(digest) && !(await inUse(digest))) found.push({ file, pulledMs: there.mtimeMs });
   }
-  let left = await storeUsage();
-  for (const { file, digest, pulledMs } of found.sort((a, b) => a.pulledMs - b.pulledMs)) {
+  for (const { file, pulledMs } of found.sort((a, b) => a.pulledMs - b.pulledMs)) {
     const isOld = olderThanSeconds !== undefined && Date.now() - pulledMs > olderThanSeconds * 1000;
-    if (!isOld && (maxMib === undefined || left <= maxMib * 1048576)) continue;
-    left -= await usageOf(digest);
+    if (!isOld && (maxMib === undefined || (await storeUsage()) <= maxMib * 1048576)) continue;
     await rm(join(places.names(), file), { force: true });
+    // What that brings is known when it is done: environments share kernels, layers, and themselves where they have two names.
+    await pruneAll(needed, removed, signal);
   }
-}
-
-/** Bytes that go with an environment: its directory, and the content that it is made of. Shared content counts for each that shares it. */
-async function usageOf(digest: string): Promise<number> {
-  const image = await readManifestOf(digest).then((manifest) => manifest.image, () => undefined);
-  return diskUsage([places.environment(digest), ...(image === undefined ? [] : blobsOf(image).map(places.blob))]);
 }
 
 function blobsOf(image: ManifestImage): string[] {
@@ -120,7 +126,7 @@ async function takeStoreLock({ signal, onWait }: PruneOptions) {
 }
 
 /** Removes names and environments; returns the ids of the kernels, and the blobs, that those which stay need. */
-async function pruneStore(removed: string[], signal: AbortSignal | undefined): Promise<{ kernels: Set<string>; blobs: Set<string> }> {
+async function pruneStore(needed: Needed, removed: string[], signal: AbortSignal | undefined): Promise<{ kernels: Set<string>; blobs: Set<string> }> {
   const named = new Set<string>();
   const kernels = new Set<string>();
   const blobs = new Set<string>();
@@ -136,12 +142,12 @@ async function pruneStore(removed: string[], signal: AbortSignal | undefined): P
     const built = builtDigest(source);
     const content = built === undefined ? undefined : await contentOfBuilt(built);
     if (content !== undefined) for (const each of content) blobs.add(each.slice("sha256:".length));
-    else if (digest === undefined || !(await inUse(digest))) await rm(join(places.names(), file), { recursive: true, force: true });
+    else if (digest === undefined || !(needed.has(digest) || (await inUse(digest)))) await rm(join(places.names(), file), { recursive: true, force: true });
   }
   for (const digest of await namesIn(places.environments())) {
     if (!/^[0-9a-f]{64}$/.test(digest)) continue;
     checkSignal(signal);
-    if (named.has(digest) || !(await removeUnused(digest, removed))) {
+    if (named.has(digest) || needed.has(digest) || !(await removeUnused(digest, removed))) {
       const manifest = await checkInstalled(digest, "stamps").then((each) => each.manifest, () => undefined);
       if (manifest === undefined) continue;
       kernels.add(manifest.kernel.id);

@@ -61,10 +61,10 @@ export class Fields {
     return value;
   }
 
-  /** A list of at most `maxCount` such strings. */
-  strings(name: string, maxCount: number, maxLength: number): string[] {
+  /** A list of at most `maxCount` such strings; `limit` is what that is called, if it has a name. */
+  strings(name: string, maxCount: number, maxLength: number, limit?: string): string[] {
     const value = this.get(name);
-    if (!Array.isArray(value) || value.length > maxCount || !value.every((each) => isString(each, maxLength))) throw this.wrong(name, `a list of at most ${maxCount} texts of at most ${maxLength} characters`);
+    if (!Array.isArray(value) || value.length > maxCount || !value.every((each) => isString(each, maxLength))) throw this.wrong(name, `a list of at most ${maxCount}${limit === undefined ? "" : ` (${limit})`} texts of at most ${maxLength} characters`);
     return value;
   }
 
@@ -95,10 +95,10 @@ export class Fields {
     return new Fields(this.get(name), `${name} of ${this.what}`);
   }
 
-  /** A list of at most `maxCount` objects. */
-  list(name: string, maxCount: number): Fields[] {
+  /** A list of at most `maxCount` objects; `limit` is what that is called, if it has a name. */
+  list(name: string, maxCount: number, limit?: string): Fields[] {
     const value = this.get(name);
-    if (!Array.isArray(value) || value.length > maxCount) throw this.wrong(name, `a list of at most ${maxCount}`);
+    if (!Array.isArray(value) || value.length > maxCount) throw this.wrong(name, `a list of at most ${maxCount}${limit === undefined ? "" : ` (${limit})`}`);
     return value.map((each, index) => new Fields(each, `${name}[${index}] of ${this.what}`));
   }
 

@@ -28,8 +28,8 @@ export type Shape =
   | { type: "symlink"; target: Buffer }
   | { type: "character" | "block"; device: { major: number; minor: number } }
   | { type: "fifo" }
-  /** A hard link to a name that has not come yet; `finish` replaces it. */
-  | { type: "pending"; target: Buffer };
+  /** A hard link to a name that has not come yet; `resolveLinks` replaces it. `otherwise`: what it leads to if none comes. */
+  | { type: "pending"; target: Buffer; otherwise?: Inode | undefined };
 
 /** One file. Several names can hold the same object: those are hard links. */
 export interface Inode {
@@ -116,11 +116,11 @@ export class FileTree {
     }
   }
 
-  /** Gives what is at `target` another name. A target that is not there (yet) is looked for again by `resolveLinks`. */
-  link(path: Buffer, target: Buffer): void {
+  /** Gives what is at `target` another name. A target that is not there (yet) is looked for again by `resolveLinks`; if it never comes, `otherwise` is it. */
+  link(path: Buffer, target: Buffer, otherwise?: Inode): void {
     const found = this.find(target);
     if (found === undefined) {
-      this.put(path, { attributes: impliedAttributes, shape: { type: "pending", target: ownCopy(target) } });
+      this.put(path, { attributes: impliedAttributes, shape: { type: "pending", target: ownCopy(target), otherwise } });
       this.charge(path, target.length);
       return;
     }
@@ -170,8 +170,8 @@ export class FileTree {
     while (found?.shape.type === "pending") {
       if (seen.includes(found) || seen.length === maxLinkChain) throw invalid(`the hard link ${showName(name)} leads to itself`);
       seen.push(found);
-      const { target }: { target: Buffer } = found.shape;
-      found = this.find(target);
+      const { target, otherwise }: { target: Buffer; otherwise?: Inode | undefined } = found.shape;
+      found = this.find(target) ?? otherwise;
       if (found === undefined) throw invalid(`the hard link ${showName(name)} has no target: there is no ${showPath(target)}`);
     }
     if (found!.shape.type === "directory") throw invalid(`${showName(name)} is a hard link to a directory`);

@@ -122,6 +122,18 @@ test.each([
   expect(await made()).toBe(1);
 });
 
+test("a mirror that has Docker Hub's images below a name of its own, and what is no mirror", async () => {
+  process.env["PYRO_DOCKER_HUB_MIRROR"] = `${hub.host}/proxies/docker-hub`;
+  hub.fault = (incoming) => (incoming.url = incoming.url!.replace("/v2/proxies/docker-hub/", "/v2/"), false);
+  expect(await messages("debian:12-base")).toEqual([]);
+  expect(hub.asked[0]).toBe("GET /v2/proxies/docker-hub/library/debian/manifests/bookworm-slim");
+  expect(new Set(hub.asked.slice(1).map((each) => each.replace(/sha256:.*/, "")))).toEqual(new Set(["GET /v2/proxies/docker-hub/library/debian/blobs/"]));
+  for (const wrong of ["https://mirror.example", "mirror.example/", "mirror.example/../x", "user@mirror.example"]) {
+    process.env["PYRO_DOCKER_HUB_MIRROR"] = wrong;
+    await expect(pullEnvironment("debian:12-base", { force: true })).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: expect.stringContaining(`PYRO_DOCKER_HUB_MIRROR is "${wrong}"; it is HOST:PORT, or`) });
+  }
+});
+
 test("a registry that takes a request and never answers it: given up soon", async () => {
   const { answerMs } = impatience;
   impatience.answerMs = 500;

@@ -1,6 +1,7 @@
 /** Images out of files with names and in archives as they happen to be, and what is said of them. */
 import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { exportEnvironment, inspectEnvironment, listEnvironments, pullEnvironment, removeEnvironment } from "../../src/environments/index.js";
 import { parseImageName } from "../../src/environments/images/reference.js";
@@ -50,6 +51,52 @@ test("an archive with a name that comes twice: the last one is it", async () => 
   expect([...readErofs(join(place!, "root.erofs")).keys()]).toContain("etc/hostname");
   await expect(pullEnvironment("twice", { force: true })).rejects.toMatchObject({ code: "NOT_FOUND", message: "The environment twice came from an archive on standard input, which is wanted again to make it anew." });
 });
+
+test("an archive that is compressed, as docker load takes it; of what is not read, how it is", async () => {
+  const saved = archive({ name: "layer.tar", data: layer }, { name: "config.json", data: config }, { name: "manifest.json", data: JSON.stringify([{ Config: "config.json", Layers: ["layer.tar"] }]) });
+  for (const [name, packed] of [["gzip", gzipSync(saved)], ["zstd", zstdOf(saved)]] as const) {
+    const path = join(temporary.path(), `saved.${name}`);
+    await writeFile(path, packed);
+    expect(await filesOf(path)).toEqual(["", "etc", "etc/hostname"]);
+    await pullEnvironment(name, { source: "-", input: stream(packed, 1) }); // its first bytes may come one by one
+    await expect(pullEnvironment("cut", { source: "-", input: stream(packed.subarray(0, -20)) })).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
+  }
+  const xz = stream(Buffer.concat([Buffer.from("fd377a585a00", "hex"), Buffer.alloc(100)]), 3);
+  await expect(pullEnvironment("xz", { source: "-", input: xz })).rejects.toMatchObject({ code: "UNSUPPORTED", message: "the archive on standard input is compressed with xz; read are gzip, zstd and what is not compressed.", hint: "xz -dc ARCHIVE | pyro env pull NAME --source -" });
+  // A frame header with a window of 16 MiB, then blocks of 128 KiB that are one zero each.
+  const bomb = stream(Buffer.concat([Buffer.from("28b52ffd0070", "hex"), Buffer.alloc(4000, Buffer.from("02001000", "hex")), Buffer.from("03001000", "hex")]));
+  await expect(pullEnvironment("bomb", { source: "-", input: bomb })).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("over the limit maxExpansionRatio (1100)") });
+});
+
+/** One frame with one block, as it is. */
+function zstdOf(data: Buffer): Buffer {
+  const block = Buffer.alloc(3);
+  block.writeUIntLE(1 + data.length * 8, 0, 3);
+  return Buffer.concat([Buffer.from("28b52ffd0038", "hex"), block, data]);
+}
+
+test("what docker save writes since version 25, a layout: by the whole name, by its end, by the tag", async () => {
+  const layout = new Layout(join(temporary.path(), "saved"));
+  const other = archive({ name: "etc/other", data: "x" });
+  const annotations = (name: string, tag: string) => ({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+  const [{ platform: _one, ...ci }, { platform: _two, ...busy }] = [await layout.image([layer]), await layout.image([other])];
+  layout.manifests.splice(0);
+  layout.manifests.push({ ...ci, annotations: annotations("docker.io/team/ci:latest", "latest") }, { ...ci, annotations: annotations("docker.io/team/ci:1", "1") }, { ...busy, annotations: annotations("docker.io/library/busybox:latest", "latest") });
+  const path = await layout.finish();
+  for (const tag of ["team/ci:1", "ci:1", "docker.io/team/ci:latest", "1"]) expect(await filesOf(`${path}:${tag}`)).toEqual(["", "etc", "etc/hostname"]);
+  expect(await filesOf(`${path}:busybox:latest`)).toEqual(["", "etc", "etc/other"]);
+  const names = "docker.io/team/ci:latest, docker.io/library/busybox:latest";
+  await expect(pullEnvironment(`${path}:latest`)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: `${path} has 2 images that could be meant.`, hint: `Say which: ${path}:docker.io/team/ci:latest. It has ${names}.` });
+  await expect(pullEnvironment(`${path}:nine`)).rejects.toMatchObject({ code: "NOT_FOUND", hint: "It has docker.io/team/ci:latest, docker.io/team/ci:1, docker.io/library/busybox:latest." });
+  layout.manifests.pop();
+  await layout.finish();
+  expect(await filesOf(path)).toEqual(["", "etc", "etc/hostname"]); // two names of one image are no question
+});
+
+async function filesOf(name: string): Promise<string[]> {
+  await pullEnvironment(name);
+  return [...readErofs(join((await inspectEnvironment(name)).directory!, "root.erofs")).keys()].sort();
+}
 
 test("a directory for commands that is written in a roundabout way", async () => {
   const layout = new Layout(join(temporary.path(), "roundabout"));

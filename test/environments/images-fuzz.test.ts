@@ -9,7 +9,7 @@ import { PyroError } from "../../src/base/error.js";
 import { choosePlatform, parseConfig, parseDocument } from "../../src/environments/images/documents.js";
 import { openLayer } from "../../src/environments/images/layer-tar.js";
 import { parseImageName, printReference } from "../../src/environments/images/reference.js";
-import { unzstd } from "../../src/environments/images/zstd.js";
+import { cutAtFrames, unzstd } from "../../src/environments/images/zstd.js";
 import { mergeLayers } from "../../src/environments/layers.js";
 import { parseChallenges } from "../../src/environments/registry/challenge.js";
 import { has, useDirectory } from "./erofs-check.js";
@@ -77,6 +77,49 @@ test.each([
   ["an encrypted layer", { ...documents[1], layers: [{ mediaType: `${mediaTypes.gzip}+encrypted`, digest, size: 1 }] }, "has a layer of the type"],
 ])("%s is refused", (_what, document, message) => {
   expect(() => parseDocument(Buffer.from(JSON.stringify(document)), "it")).toThrow(message);
+});
+
+test("limits of documents, by their names", () => {
+  const bytes = (value: unknown) => Buffer.from(JSON.stringify(value));
+  const blob = { mediaType: "application/vnd.oci.image.layer.v1.tar", digest, size: 1 };
+  const config = { ...blob, mediaType: "application/vnd.oci.image.config.v1+json" };
+  const many = (count: number, value: unknown) => Array.from({ length: count }, () => value);
+  expect(() => parseDocument(bytes({ config, layers: many(501, blob) }), "It")).toThrow("(maxLayers)");
+  expect(() => parseDocument(bytes({ config, layers: [{ ...blob, size: 2 ** 37 + 1 }] }), "It")).toThrow("maxLayerBytes (137438953472)");
+  expect(() => parseDocument(bytes({ config, layers: many(3, { ...blob, size: 2 ** 37 }) }), "It")).toThrow("maxImageBytes (274877906944)");
+  expect(() => parseDocument(bytes({ config: { ...config, size: 8_388_609 }, layers: [] }), "It")).toThrow("maxConfigBytes (8388608)");
+  expect(() => parseDocument(bytes({ manifests: many(1001, blob) }), "It")).toThrow("(maxManifests)");
+  expect(() => parseDocument(Buffer.alloc(4_194_305), "It")).toThrow("maxManifestBytes (4194304)");
+  expect(() => parseConfig(bytes({ rootfs: { diff_ids: many(501, digest) } }), "It")).toThrow("(maxLayers)");
+  expect(() => parseConfig(bytes({ rootfs: { diff_ids: [] }, config: { Env: many(4097, "A=1") } }), "It")).toThrow("(maxConfigWords)");
+  // What is only shown is cut.
+  expect(parseConfig(bytes({ rootfs: { diff_ids: [] }, config: { Labels: { "org.opencontainers.image.title": "t".repeat(5000) } } }), "It").title).toHaveLength(201);
+});
+
+test("which image of an index", () => {
+  const entry = (name: string, platform?: string) => {
+    const [os = "", architecture = "", variant] = platform?.split("/") ?? [];
+    return { mediaType: "", digest: name, sizeBytes: 1, ...(platform !== undefined && { platform: { os, architecture, ...(variant !== undefined && { variant }) } }) };
+  };
+  const attestation = entry("attestation", "unknown/unknown");
+  const amd64 = [entry("three", "linux/amd64/v3"), entry("two", "linux/amd64/v2"), entry("windows", "windows/amd64"), attestation];
+  for (const [entries, platform, chosen] of [
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64", "plain"],
+    [amd64, "linux/amd64", "three"],
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64/v3", "three"],
+    [[...amd64, entry("plain", "linux/amd64")], "linux/amd64/v4", "three"],
+    [[entry("plain", "linux/amd64"), amd64[2]!], "linux/amd64/v3", "plain"],
+    [[entry("one", "linux/amd64/v1")], "linux/amd64", "one"],
+    [[entry("arm", "linux/arm/v7"), entry("plain", "linux/arm64")], "linux/arm64/v8", "plain"],
+    [[entry("eight", "linux/arm64/v8")], "linux/arm64", "eight"],
+    [[entry("eight", "linux/arm64/v8"), entry("nine", "linux/arm64/v9")], "linux/arm64", "eight"],
+    [[attestation, entry("only")], "linux/amd64", "only"],
+  ] as const) expect(choosePlatform(entries, platform, "it").digest, `${platform} of ${entries.map(({ digest }) => digest).join(" ")}`).toBe(chosen);
+  for (const [entries, platform, hint] of [
+    [[entry("three", "linux/amd64/v3"), attestation], "linux/amd64/v2", "It has them for linux/amd64/v3."],
+    [[attestation], "linux/amd64", "It says of none what it is for."],
+    [[entry("a"), entry("b")], "linux/amd64", "It says of none what it is for."],
+  ] as const) expect(() => choosePlatform(entries, platform, "it")).toThrow(expect.objectContaining({ code: "NOT_FOUND", hint }));
 });
 
 test("references", async () => {
@@ -166,6 +209,30 @@ test("compressed layers: damage, bombs, and what the image says they are", { tim
   const small = { maxLayerTarBytes: 1 << 30, maxExpansionRatio: 100, freeBytes: 1 << 20 };
   await expect(read(bomb, digest, small)).rejects.toThrow("maxExpansionRatio (100)");
   await expect(read(bomb, digest, { ...small, maxExpansionRatio: 10_000, maxLayerTarBytes: 10 << 20 })).rejects.toThrow("maxLayerTarBytes (10485760)");
+});
+
+test("zstd of several frames, as layers that can be pulled by parts have it", async ({ skip }) => {
+  skip(!(await has("zstd")), "zstd is not installed");
+  const tar = archive({ name: "a", data: Buffer.alloc(300_000, "abc") }, { name: "b", data: "b" });
+  const frames = [];
+  for (const part of [tar.subarray(0, 1000), tar.subarray(1000, 200_000), tar.subarray(200_000)]) frames.push((await runChild("zstd", ["-q", "-c"], { input: part })).stdout);
+  const skippable = Buffer.from([0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
+  const packed = Buffer.concat([skippable, frames[0]!, frames[1]!, skippable, frames[2]!, skippable, skippable]);
+  const path = join(directory.path(), "frames");
+  await writeFile(path, packed);
+  const parts: Uint8Array[] = [];
+  for await (const part of openLayer({ digest, path, sizeBytes: packed.length, diffId: sha256(tar) })) parts.push(part);
+  expect(Buffer.concat(parts).equals(tar)).toBe(true);
+  // Whatever the pieces it comes in, no piece of it goes on where a frame has ended.
+  const ends = [11, 11 + frames[0]!.length, 11 + frames[0]!.length + frames[1]!.length, 22 + frames[0]!.length + frames[1]!.length, packed.length - 22, packed.length - 11, packed.length];
+  for (const chunk of [1, 7, 1 << 20]) {
+    const cuts: number[] = [];
+    for await (const part of cutAtFrames(stream(packed, chunk))) cuts.push((cuts.at(-1) ?? 0) + part.length);
+    expect(cuts.filter((each) => ends.includes(each))).toEqual(ends);
+  }
+  await expect(async () => {
+    for await (const _ of cutAtFrames(stream(packed.subarray(0, -1), 100)));
+  }).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
 });
 
 test("zstd, as Node before 22.15 reads it", { timeout: 120_000 }, async ({ skip }) => {

@@ -84,6 +84,23 @@ test("a whiteout is of the layers below, wherever in its own it stands", async (
   expect(names(self)).toEqual(["a"]);
 });
 
+test("a link to what its own layer takes away is one to what was there, as umoci has it where the link comes first", async () => {
+  const lower = [{ name: "a", data: "old" }, dir("d"), { name: "d/in", data: "in" }];
+  const upper = [link("b", "a"), { name: ".wh.a" }, link("d/c", "d/in"), link("c", "d/c"), { name: "d/.wh..wh..opq" }];
+  for (const members of [upper, upper.toReversed()]) {
+    const merged = await merge([lower, members]);
+    expect(names(merged)).toEqual(["b", "c", "d", "d/c"]);
+    expect(merged.found.get("b")!.content!.toString()).toBe("old");
+    expect(merged.found.get("c")!.nid).toBe(merged.found.get("d/c")!.nid);
+    expect(merged.found.get("c")!.content!.toString()).toBe("in");
+  }
+  // What the layer itself has of that name is what its links lead to.
+  const again = await merge([lower, [{ name: ".wh.a" }, link("b", "a"), { name: "a", data: "new" }]]);
+  expect(again.found.get("b")!.nid).toBe(again.found.get("a")!.nid);
+  await expect(merge([lower, [{ name: ".wh.d" }, link("b", "d")]])).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("hard link to a directory") });
+  await expect(merge([lower, [{ name: ".wh.a" }, link("b", "e")]])).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message: expect.stringContaining("has no target") });
+});
+
 test("names change their type, both ways", async () => {
   const merged = await merge([
     [{ name: "file-dir", data: "x" }, dir("dir-file"), { name: "dir-file/in", data: "x" }, dir("dir-link"), { name: "dir-link/in", data: "x" }, soft("link-dir", "target"), dir("target"), dir("dir-dir", { mode: 0o700 }), { name: "dir-dir/in", data: "x" }],

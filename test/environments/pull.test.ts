@@ -127,6 +127,23 @@ test("without the space for an image's kernel: said before apt is asked", async 
   }
 });
 
+test("the space that an image takes: what is kept of it is not counted again", async () => {
+  const layout = new Layout(join(temporary.path(), "shared"));
+  const large = archive({ name: "large", data: Buffer.alloc(3 << 20, "noise") });
+  await layout.image([large], { tag: "one" });
+  await layout.image([large, archive({ name: "small", data: "x" })], { tag: "two" });
+  const source = await layout.finish();
+  await pullEnvironment("one", { source: `${source}:one` });
+  try {
+    disk.freeMib = 3;
+    await expect(pullEnvironment("two", { source: `${source}:two` })).rejects.toMatchObject({ code: "DISK_FULL", message: expect.stringContaining(":two takes about 4 MiB in ") });
+    disk.freeMib = 4;
+    expect((await pullEnvironment("two", { source: `${source}:two` })).installed).toBe(true);
+  } finally {
+    disk.freeMib = undefined;
+  }
+});
+
 test("a listener that throws does not disturb the pull", async () => {
   const pulled = await pullEnvironment(name, { onProgress: () => { throw new Error("the listener's own"); } });
   expect(pulled.installed).toBe(true);

@@ -1,4 +1,5 @@
 /** Pulling from a real registry, over a network that fails in all the ways there are. */
+import { randomBytes } from "node:crypto";
 import { access, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -168,6 +169,20 @@ describe("a blob", () => {
     expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
   });
 
+  test.each([
+    ["says that it has no such part", 416, {}],
+    ["takes it for nonsense", 400, {}],
+    ["sends another part", 206, { "content-range": "bytes 5-9/300000" }],
+    ["does not say which part it sends", 206, {}],
+  ])("that a server which, asked for a part, %s sends from the beginning", async (_what, status, headers) => {
+    front.fault = (incoming, outgoing) => incoming.headers.range !== undefined && answer(outgoing, status, headers as Record<string, string>, "12345");
+    let breaks = 1;
+    front.change = (body, incoming) => (isLower(incoming) && breaks-- > 0 ? { body: body.subarray(0, 100_000), cut: true } : { body });
+    await pullEnvironment(image());
+    expect(front.asked.filter((each) => isLower({ url: each.split(" ")[1] })).map((each) => each.includes("bytes="))).toEqual([false, true, false]);
+    expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
+  });
+
   test("that was fetched in part by a pull that ended goes on from there", async () => {
     const abort = new AbortController();
     front.change = (body, incoming) => {
@@ -269,7 +284,7 @@ describe("a registry that is slow", () => {
       };
       await pullEnvironment(image());
       const ranges = front.asked.filter((each) => isLower({ url: each.split(" ")[1] }));
-      expect(ranges).toEqual([expect.not.stringContaining("bytes="), expect.stringMatching(/bytes=100000-$/)]);
+      expect(ranges.slice(0, 2)).toEqual([expect.not.stringContaining("bytes="), expect.stringMatching(/bytes=100000-$/)]); // and on a machine that pauses for long, once more
       expect(await names(image())).toEqual(["", "etc", "etc/hostname", "noise"]);
     } finally {
       Object.assign(patience, before);
@@ -307,6 +322,16 @@ describe("a registry that is busy", () => {
   test("for longer than anybody waits", async () => {
     front.fault = (_incoming, outgoing) => answer(outgoing, 429, { "retry-after": "3600" });
     await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: expect.stringContaining("3600 s, over the limit maxRetryAfterMs (120000)") });
+  });
+
+  test.each([[429, "docker login"], [503, "Try again later, or ask who runs it."]])("for good, with %s: what it says, and what to do", async (status, hint) => {
+    front.fault = (_incoming, outgoing) => answer(outgoing, status, {}, '{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your limit"}]}');
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: `${front.host} answered ${status}: You have reached your limit.`, hint: expect.stringContaining(hint) });
+  });
+
+  test("with a page to log in at", async () => {
+    front.fault = (_incoming, outgoing) => answer(outgoing, 200, { "content-type": "text/html; charset=utf-8" }, "<!DOCTYPE html>");
+    await expect(pullEnvironment(image())).rejects.toMatchObject({ code: "REGISTRY", message: `${front.host} answered with a web page where ${image()} was asked for.`, hint: expect.stringContaining("proxy") });
   });
 
   test("for a moment", async () => {
@@ -397,6 +422,66 @@ describe("who asks", () => {
     await pullEnvironment(image());
     expect(Object.fromEntries(new URLSearchParams(asked))).toMatchObject({ grant_type: "refresh_token", refresh_token: "identity", scope: "repository:team/image:pull", service: "test" });
   });
+
+  describe("with a program that keeps passwords and", () => {
+    const helper = async (name: string, script: string | undefined) => {
+      const bin = join(temporary.path(), "keepers");
+      await mkdir(bin, { recursive: true });
+      if (script !== undefined) await writeFile(join(bin, `docker-credential-${name}`), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      process.env["PATH"] = `${bin}:${before["PATH"]}`;
+      await mkdir(join(temporary.path(), "docker"), { recursive: true });
+      await writeFile(join(temporary.path(), "docker/config.json"), JSON.stringify({ credsStore: name }));
+      process.env["PYRO_PLAIN_HTTP_REGISTRIES"] = front.host;
+    };
+    /** Everybody gets a token, empty under one of its names; and nobody gets anything from a registry that is `closed`. */
+    const used = new Set<string>();
+    const everybodys = (closed = false) => {
+      used.clear();
+      front.fault = (incoming, outgoing) => {
+        if (incoming.url!.startsWith("/token")) return answer(outgoing, 200, {}, JSON.stringify({ token: "", access_token: `of ${incoming.headers.authorization ?? "nobody"}`.replaceAll(" ", "-") }));
+        if (incoming.headers.authorization === undefined || closed) return answer(outgoing, 401, { "www-authenticate": `Bearer realm="http://${front.host}/token",service="test"` });
+        used.add(incoming.headers.authorization);
+        delete incoming.headers.authorization;
+        return false;
+      };
+    };
+    const pull = async () => {
+      const told: string[] = [];
+      await pullEnvironment(image(), { onProgress: ({ message }) => told.push(message) });
+      return told.filter((each) => each.startsWith("warning"));
+    };
+
+    test.each([
+      ["is not installed", "desktop", undefined, "Docker's config.json says that passwords are kept by docker-credential-desktop, which is not installed.", "Install it, or take the helper out of config.json and log in again."],
+      ["fails", "locked", "echo 'pass not initialized: exit status 1' >&2; exit 1", /^docker-credential-locked could not be asked for the password of 127\.0\.0\.1:[0-9]+: pass not initialized: exit status 1\.$/, "Mend that, or take the helper out of Docker's config.json and log in again."],
+      ["says what nobody understands", "odd", "echo no JSON", "What docker-credential-odd said is not JSON.", undefined],
+    ])("%s: what is everybody's is had, what isn't is denied with the reason", async (_what, name, script, message, hint) => {
+      await helper(name, script);
+      everybodys();
+      const told = await pull();
+      expect(told).toHaveLength(1);
+      const matching = typeof message === "string" ? message : /could not be asked for the password/;
+      expect(told[0]).toMatch(matching);
+      expect(told[0]).toMatch(/ is asked as by somebody unknown$/);
+      everybodys(true);
+      const denied = await pullEnvironment(image(":one")).catch((error: unknown) => error as Error & { hint?: string });
+      expect(denied).toMatchObject({ code: "DENIED", message: expect.stringContaining("does not give team/image to somebody unknown") });
+      expect((denied as Error).message.split("somebody unknown. ")[1]).toMatch(message);
+      expect((denied as { hint?: string }).hint).toBe(hint);
+    });
+
+    test.each([
+      ["has nothing for it", "echo 'credentials not found in native keychain'; exit 1", "of-nobody"],
+      ["answers with nothing", `echo '{"ServerURL":"x","Username":"","Secret":""}'`, "of-nobody"],
+      ["takes its own variables", `echo "{\\"Username\\":\\"AWS\\",\\"Secret\\":\\"$AWS_SESSION_TOKEN\\"}"`, `of-Basic-${Buffer.from("AWS:session").toString("base64")}`],
+    ])("%s: nothing is told", async (_what, script, token) => {
+      await helper("quiet", script);
+      process.env["AWS_SESSION_TOKEN"] = "session";
+      everybodys();
+      expect(await pull()).toEqual([]);
+      expect([...used]).toEqual([`Bearer ${token}`]);
+    });
+  });
 });
 
 test("through a proxy, and past it where the user says so", async () => {
@@ -412,6 +497,14 @@ test("through a proxy, and past it where the user says so", async () => {
     };
     await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "NOT_FOUND" });
     expect(asked).toMatch(/registry\.invalid:5000/);
+    // Ranges of addresses are meant too. Nobody can connect to this one, which is said at once.
+    process.env["PYRO_PLAIN_HTTP_REGISTRIES"] += ",224.0.0.1:5000,[ff02::1]:5000";
+    for (const [name, ranges, isProxied] of [["224.0.0.1:5000", "10.0.0.0/8, 224.0.0.0/4", false], ["224.0.0.1:5000", "224.0.0.1", false], ["224.0.0.1:5000", "192.0.2.0/24,ff00::/8,224.0.0.0/33", true], ["[ff02::1]:5000", "ff00::/8", false], ["[ff02::1]:5000", "fd00::/8,224.0.0.0/4", true]] as const) {
+      process.env["no_proxy"] = ranges;
+      asked = "";
+      await expect(pullEnvironment(`${name}/team/image:two`)).rejects.toMatchObject({ code: isProxied ? "NOT_FOUND" : "REGISTRY" });
+      expect(asked !== "", `${name} ${ranges}`).toBe(isProxied);
+    }
     process.env["no_proxy"] = "registry.invalid";
     asked = "";
     await expect(pullEnvironment("registry.invalid:5000/team/image:two")).rejects.toMatchObject({ code: "REGISTRY" });
@@ -497,6 +590,44 @@ describe("what is kept of images", () => {
     expect((await pruneEnvironments({ maxMib: 1000, olderThanSeconds: 3600 })).removed).toEqual([]);
     expect((await pruneEnvironments({ maxMib: 0 })).removed).toEqual([expect.stringMatching(/^environment/), expect.stringMatching(/^kernel/), "content of images"]);
     await nothingInstalled();
+  });
+
+  test("goes by size as far as that has to be: first what nobody needs, then the oldest, by what that really brings", async () => {
+    const cache = join(process.env["XDG_CACHE_HOME"]!, "pyro-mcp");
+    const large = new Layout(join(temporary.path(), "large"));
+    const shared = archive({ name: "shared", data: randomBytes(3 << 20) });
+    await large.image([shared], { tag: "one" });
+    await large.image([shared, upper], { tag: "two" });
+    await large.finish();
+    const names = [`${large.path}:one`, `${large.path}:two`];
+    for (const name of names) await pullEnvironment(name); // 9 MiB: a disk each, and the layer that both have
+    await writeFile(join(cache, "blobs/sha256", "0".repeat(64)), Buffer.alloc(8 << 20, 1)); // nobody's
+    expect((await pruneEnvironments({ maxMib: 11 })).removed).toEqual(["content of images"]);
+    // The first one's disk alone goes with it.
+    expect((await pruneEnvironments({ maxMib: 8 })).removed).toEqual([expect.stringMatching(/^environment/), "content of images"]);
+    expect(await openEnvironment(names[0]!)).toBeUndefined();
+    await pullEnvironment(names[0]!);
+    const { removed } = await pruneEnvironments({ maxMib: 5 });
+    expect(removed.filter((each) => each.startsWith("environment"))).toHaveLength(2);
+    await nothingInstalled();
+  });
+
+  test("stays while somebody needs it who runs nothing, also when its name stands for another one", async () => {
+    await pullEnvironment(image(":one"));
+    const first = (await openEnvironment(image(":one")))!.digest;
+    const neededBy = async () => new Map([[first, "vm-abcd2345"]]);
+    await expect(removeEnvironment(image(":one"), { neededBy })).rejects.toMatchObject({ code: "INVALID_STATE", message: `The VM vm-abcd2345 is of the environment ${image(":one")}.`, hint: "Delete it first: pyro vm delete vm-abcd2345" });
+    expect((await pruneEnvironments({ neededBy, olderThanSeconds: -1, maxMib: 0 })).removed).toEqual([]);
+    front.fault = (incoming) => (incoming.url = incoming.url!.replace("manifests/one", "manifests/two"), false);
+    await pullEnvironment(image(":one"));
+    expect((await openEnvironment(image(":one")))!.digest).not.toBe(first);
+    expect((await pruneEnvironments({ neededBy })).removed).toEqual([]);
+    guest.path = join(temporary.path(), "newer-guest");
+    await writeFile(guest.path, "a newer guest program");
+    const kept = (await openEnvironment(image(":one"), { digest: first }))!;
+    expect([kept.digest, [...readErofs(kept.rootDisk).keys()].sort()]).toEqual([first, ["", "etc", "etc/hostname", "gone", "noise"]]);
+    expect((await pruneEnvironments()).removed).toEqual([`environment ${first}`, "content of images"]);
+    expect((await openEnvironment(image(":one"), { digest: first }))!.digest).not.toBe(first); // which whoever asks sees
   });
 
   test("an image under a name of the user's own, from a layout and from an archive", async () => {

@@ -57,6 +57,35 @@ test("an identity token does not follow a token service's redirect to somebody e
   expect(seen).toEqual([]);
 });
 
+test("whom a registry sends us to for content does not decide where the password goes, and is named", async () => {
+  const seen: (string | undefined)[] = [];
+  const thief = await serve((incoming, outgoing) => {
+    seen.push(incoming.headers.authorization);
+    outgoing.end('{"token":"x"}');
+  });
+  for (const status of [401, 403]) {
+    const elsewhere = await serve((_, outgoing) => void outgoing.writeHead(status, { "www-authenticate": `Bearer realm="http://${thief}/token"` }).end());
+    const registry = await serve((_, outgoing) => void outgoing.writeHead(307, { location: `http://${elsewhere}/content` }).end());
+    expect(await ask(registry, { username: "agent", password: "secret" })).toMatchObject({ code: "REGISTRY", message: `${registry} sends whoever wants manifests/one to ${elsewhere}, which answered ${status}.`, hint: expect.stringContaining("firewall") });
+  }
+  expect(seen).toEqual([]);
+});
+
+test("a registry that takes passwords and tokens, and says so in two headers, gets a token in whichever order", async () => {
+  for (const turned of [false, true]) {
+    const seen: string[] = [];
+    const registry = await serve((incoming, outgoing) => {
+      seen.push(`${incoming.url} ${incoming.headers.authorization ?? ""}`);
+      if (incoming.url!.startsWith("/token")) return void outgoing.end('{"token":"t"}');
+      if (incoming.headers.authorization === "Bearer t") return void outgoing.end("{}");
+      const challenges = ['Basic realm="x"', `Bearer realm="http://${incoming.headers.host}/token"`];
+      outgoing.writeHead(401, { "www-authenticate": turned ? challenges.reverse() : challenges }).end();
+    });
+    expect(await ask(registry, {})).toMatchObject({ status: 200 });
+    expect(seen).toEqual(["/v2/team/image/manifests/one ", "/token?scope=repository%3Ateam%2Fimage%3Apull ", "/v2/team/image/manifests/one Bearer t"]);
+  }
+});
+
 test("a password for a registry on this machine does not go over a network in the clear", async () => {
   const seen: string[] = [];
   const proxy = await serve((incoming, outgoing) => {

@@ -112,7 +112,7 @@ Examples:
   env
     .command("prune")
     .description("remove what is no longer used: replaced and broken environments, content of images that none is made of, templates that nothing can be forked from any more, what a crash left")
-    .addOption(new Option("--older-than-days <n>", "also environments that were pulled longer ago; never one that a VM runs from").argParser(wholeNumber))
+    .addOption(new Option("--older-than-days <n>", "also environments that were pulled longer ago; never one that a VM is of").argParser(wholeNumber))
     .addOption(new Option("--max-mib <n>", "also environments, those pulled longest ago first, until no more than this is left").argParser(wholeNumber))
     .option("--json", "print JSON")
     .action(async ({ json, olderThanDays, maxMib }: JsonFlag & { olderThanDays?: number; maxMib?: number }) => {

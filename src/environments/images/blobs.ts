@@ -94,6 +94,11 @@ export async function removeDamaged(blobs: readonly Descriptor[], signal: AbortS
   return found;
 }
 
+/** Whether it is kept, as far as its size tells. */
+export async function isKept(blob: Descriptor): Promise<boolean> {
+  return isThere(places.blob(hexOf(blob)), blob);
+}
+
 export function hexOf({ digest }: { digest: string }): string {
   return digest.slice("sha256:".length);
 }

@@ -16,8 +16,10 @@ export interface Descriptor {
 
 export interface IndexEntry extends Descriptor {
   platform?: { os: string; architecture: string; variant?: string };
-  /** `org.opencontainers.image.ref.name` */
+  /** `org.opencontainers.image.ref.name`: a name, or its tag alone. */
   refName?: string;
+  /** `io.containerd.image.name`: the whole name, which `docker save` writes beside the tag. */
+  imageName?: string;
 }
 
 export type ImageDocument = { kind: "index"; manifests: IndexEntry[] } | { kind: "manifest"; config: Descriptor; layers: Descriptor[] };
@@ -80,10 +82,10 @@ export function parseDocument(data: Uint8Array, what: string): ImageDocument {
     if (indexTypes.has(type) || manifestTypes.has(type)) throw new PyroError("ENVIRONMENT_INVALID", `${what} is no ${type}.`);
     throw new PyroError("UNSUPPORTED", `${what} is of the type ${type}, which is no image.`);
   }
-  if (isIndex) return { kind: "index", manifests: record.list("manifests", imageLimits.maxManifests).map((each) => indexEntry(each, what)) };
+  if (isIndex) return { kind: "index", manifests: record.list("manifests", imageLimits.maxManifests, "maxManifests").map((each) => indexEntry(each, what)) };
   const config = descriptor(record.object("config"), imageLimits.maxConfigBytes, "maxConfigBytes", what);
   if (!configTypes.has(config.mediaType)) throw new PyroError("UNSUPPORTED", `${what} is no image: its configuration is of the type ${config.mediaType}.`);
-  const layers = record.list("layers", imageLimits.maxLayers).map((each) => descriptor(each, imageLimits.maxLayerBytes, "maxLayerBytes", what));
+  const layers = record.list("layers", imageLimits.maxLayers, "maxLayers").map((each) => descriptor(each, imageLimits.maxLayerBytes, "maxLayerBytes", what));
   for (const { mediaType } of layers) if (!layerType.test(mediaType)) throw new PyroError("UNSUPPORTED", `${what} has a layer of the type ${mediaType}.`, { hint: "Layers can be tar archives, plain or compressed with gzip or zstd." });
   const bytes = layers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   if (bytes > imageLimits.maxImageBytes) throw over(what, "maxImageBytes", bytes);
@@ -91,27 +93,38 @@ export function parseDocument(data: Uint8Array, what: string): ImageDocument {
 }
 
 /**
- * The entry of an index for `platform` (`linux/amd64`). One that asks for a newer processor (a variant) only where there is no other. An index of one
- * image that does not say what it is for has it. Throws NOT_FOUND with the platforms that there are.
+ * The entry of an index for `platform` (`linux/amd64`, with or without a variant): of those for this processor or an older one, the one for the newest; one that
+ * asks for a newer processor only where no variant was named and there is no other. An index of one image that does not say what it is for has it; what is said
+ * about images beside them (attestations) is for `unknown`. Throws NOT_FOUND with the platforms that there are.
  */
 export function choosePlatform(manifests: readonly IndexEntry[], platform: string, what: string): IndexEntry {
-  const [os, architecture, variant] = platform.split("/");
-  const fitting = manifests.filter((each) => each.platform?.os === os && each.platform?.architecture === architecture && (variant === undefined || each.platform?.variant === variant));
-  const unnamed = manifests.filter((each) => each.platform === undefined);
-  const chosen = fitting.find((each) => variant !== undefined || each.platform?.variant === undefined || each.platform.variant === "v1") ?? fitting[0] ?? (unnamed.length === 1 && manifests.length === 1 ? unnamed[0] : undefined);
+  const [os, architecture = "", variant] = platform.split("/");
+  const wanted = variantNumber(architecture, variant);
+  const fitting = manifests.filter((each) => each.platform?.os === os && each.platform?.architecture === architecture);
+  const numberOf = (each: IndexEntry) => variantNumber(architecture, each.platform?.variant);
+  const usable = fitting.filter((each) => numberOf(each) <= wanted).reduce<IndexEntry | undefined>((best, each) => (best === undefined || numberOf(each) > numberOf(best) ? each : best), undefined);
+  const images = manifests.filter((each) => each.platform?.os !== "unknown");
+  const chosen = usable ?? (variant === undefined ? fitting[0] : undefined) ?? (images.length === 1 && images[0]!.platform === undefined ? images[0] : undefined);
   if (chosen !== undefined) return chosen;
   const all = manifests.flatMap((each) => (each.platform === undefined || each.platform.os === "unknown" ? [] : [[each.platform.os, each.platform.architecture, each.platform.variant].filter(Boolean).join("/")]));
   throw new PyroError("NOT_FOUND", `${what} has no image for ${platform}.`, { hint: all.length === 0 ? "It says of none what it is for." : `It has them for ${[...new Set(all)].slice(0, 20).join(", ")}.` });
+}
+
+/** `v3` as a number; without one it is the first, which for arm64 is v8. What is no number is newer than all. */
+function variantNumber(architecture: string, variant: string | undefined): number {
+  if (variant === undefined) return architecture === "arm64" ? 8 : 1;
+  const digits = /^v([0-9]{1,2})$/.exec(variant)?.[1];
+  return digits === undefined ? Infinity : Number(digits);
 }
 
 export function parseConfig(data: Uint8Array, what: string): ConfigDocument {
   if (data.length > imageLimits.maxConfigBytes) throw over(what, "maxConfigBytes", data.length);
   const record = parseRecord(data, what);
   const rootfs = record.object("rootfs");
-  const diffIds = rootfs.strings("diff_ids", imageLimits.maxLayers, 71);
+  const diffIds = rootfs.strings("diff_ids", imageLimits.maxLayers, 71, "maxLayers");
   if (!diffIds.every((each) => digestPattern.test(each))) throw new PyroError("ENVIRONMENT_INVALID", `diff_ids of ${what} are not digests of SHA-256.`);
   const settings = record.isSet("config") ? record.object("config") : undefined;
-  const words = (name: string) => (settings?.isSet(name) ? settings.strings(name, imageLimits.maxConfigWords, imageLimits.maxWordLength) : undefined);
+  const words = (name: string) => (settings?.isSet(name) ? settings.strings(name, imageLimits.maxConfigWords, imageLimits.maxWordLength, "maxConfigWords") : undefined);
   const text = (name: string, length: number) => (settings?.isSet(name) ? settings.string(name, length) : undefined) || undefined;
   const env = words("Env");
   const user = text("User", 256);
@@ -119,7 +132,7 @@ export function parseConfig(data: Uint8Array, what: string): ConfigDocument {
   const entrypoint = words("Entrypoint");
   const cmd = words("Cmd");
   const labels = settings?.isSet("Labels") ? settings.object("Labels") : undefined;
-  const label = (name: string) => (labels?.isSet(`org.opencontainers.image.${name}`) ? harmlessLine(labels.string(`org.opencontainers.image.${name}`, 4096), 200).trim() || undefined : undefined);
+  const label = (name: string) => (labels?.isSet(`org.opencontainers.image.${name}`) ? harmlessLine(labels.string(`org.opencontainers.image.${name}`, imageLimits.maxConfigBytes), 200).trim() || undefined : undefined);
   const [title, version] = [label("title"), label("version")];
   return {
     os: record.isSet("os") ? record.text("os", 64) : "linux",
@@ -156,8 +169,9 @@ function indexEntry(fields: Fields, what: string): IndexEntry {
     entry.platform = { os: harmlessLine(os, 64), architecture: harmlessLine(architecture, 64), ...(variant !== "" && { variant: harmlessLine(variant, 64) }) };
   }
   const annotations = fields.isSet("annotations") ? fields.object("annotations") : undefined;
-  const name = annotations?.isSet("org.opencontainers.image.ref.name") ? annotations.string("org.opencontainers.image.ref.name", 1024) : undefined;
-  return name === undefined ? entry : { ...entry, refName: name };
+  const annotation = (name: string) => (annotations?.isSet(name) ? annotations.string(name, 1024) : undefined);
+  const [refName, imageName] = [annotation("org.opencontainers.image.ref.name"), annotation("io.containerd.image.name")];
+  return { ...entry, ...(refName !== undefined && { refName }), ...(imageName !== undefined && { imageName }) };
 }
 
 function descriptor(fields: Fields, maxBytes: number, limit: string, what: string): Descriptor {

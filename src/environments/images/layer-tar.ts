@@ -4,7 +4,7 @@ import { createReadStream } from "node:fs";
 import { pipeline, type Transform } from "node:stream";
 import * as zlib from "node:zlib";
 import { PyroError } from "../../base/error.js";
-import { maxZstdWindowBytes, unzstd } from "./zstd.js";
+import { cutAtFrames, maxZstdWindowBytes, unzstd } from "./zstd.js";
 
 export const layerLimits = {
   /** Bytes of one layer, uncompressed. */
@@ -45,19 +45,28 @@ export async function* openLayer(layer: StoredLayer, limits: { maxLayerTarBytes:
 }
 
 /** By its first bytes, as the media type is often wrong. */
-async function* uncompressed(source: AsyncIterable<Buffer>): AsyncGenerator<Uint8Array> {
-  const iterator = source[Symbol.asyncIterator]();
-  const first = await iterator.next();
-  const whole = joined(first.done ? undefined : first.value, iterator);
-  const head = first.done ? Buffer.alloc(0) : first.value;
+export async function* uncompressed(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const { head, whole } = await withHead(source, 4);
   if (head.length >= 2 && head[0] === 0x1f && head[1] === 0x8b) yield* through(whole, zlib.createGunzip(ahead));
-  else if (isZstd(head)) yield* hasZstd(zlib) ? through(whole, zlib.createZstdDecompress({ ...ahead, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
+  else if (isZstd(head)) yield* hasZstd(zlib) ? through(cutAtFrames(whole), zlib.createZstdDecompress({ ...ahead, params: { [zlib.constants.ZSTD_d_windowLogMax]: Math.log2(maxZstdWindowBytes) } })) : unzstd(whole);
   else yield* whole;
 }
 
-async function* joined(first: Buffer | undefined, rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+/** The first bytes, as many as are asked for if there are that many, and all of it. */
+export async function withHead(source: AsyncIterable<Uint8Array>, bytes: number): Promise<{ head: Buffer; whole: AsyncGenerator<Uint8Array> }> {
+  const iterator = source[Symbol.asyncIterator]();
+  let head: Buffer = Buffer.alloc(0);
+  while (head.length < bytes) {
+    const next = await iterator.next();
+    if (next.done) break;
+    head = head.length === 0 ? Buffer.from(next.value.buffer, next.value.byteOffset, next.value.length) : Buffer.concat([head, next.value]);
+  }
+  return { head, whole: joined(head, iterator) };
+}
+
+async function* joined(first: Buffer, rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
   try {
-    if (first !== undefined) yield first;
+    if (first.length > 0) yield first;
     for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
   } finally {
     await rest.return?.();

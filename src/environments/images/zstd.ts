@@ -1,4 +1,4 @@
-/** Zstandard for Node versions that lack it (before 22.15), with a bound on memory (RFC 8878). */
+/** Zstandard (RFC 8878): for Node versions that lack it (before 22.15), and of what the others need to read it in full; with a bound on memory. */
 import { PyroError } from "../../base/error.js";
 
 /** Bytes of a frame's window: what the zstd program takes without being told to take more. */
@@ -23,13 +23,29 @@ export async function* unzstd(source: AsyncIterable<Uint8Array>): AsyncGenerator
   for await (const chunk of source) {
     for (let at = 0; at < chunk.length; at += pieceBytes) {
       const piece = chunk.subarray(at, at + pieceBytes);
-      windows.take(piece);
+      for (let taken = 0; taken < piece.length; ) taken += windows.take(piece.subarray(taken));
       push(piece, false);
       yield* out;
       out = [];
     }
   }
   if (!windows.isBetweenFrames) throw damaged();
+}
+
+/**
+ * The same bytes, cut where frames end. Node's own decoder takes the end of the first frame for the end of all, unless what it is given ends there too;
+ * layers that are pulled by parts (zstd:chunked) have a frame for each file. Throws ENVIRONMENT_INVALID for what ends within a frame.
+ */
+export async function* cutAtFrames(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const frames = new WindowCheck();
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length; ) {
+      const taken = frames.take(chunk.subarray(at));
+      yield chunk.subarray(at, at + taken);
+      at += taken;
+    }
+  }
+  if (!frames.isBetweenFrames) throw damaged();
 }
 
 function damaged(cause?: unknown): PyroError {
@@ -53,17 +69,20 @@ export class WindowCheck {
     return this.state === "magic" && this.head.length === 0 && this.skip === 0;
   }
 
-  take(bytes: Uint8Array): void {
+  /** Goes on until a frame ends, or `bytes` do; returns how many of them that were. */
+  take(bytes: Uint8Array): number {
     for (let at = 0; at < bytes.length; ) {
       if (this.skip > 0) {
         const now = Math.min(this.skip, bytes.length - at);
         this.skip -= now;
         at += now;
-        continue;
+      } else {
+        this.head.push(bytes[at++]!);
+        if (this.head.length === this.wanted) this.step();
       }
-      this.head.push(bytes[at++]!);
-      if (this.head.length === this.wanted) this.step();
+      if (this.isBetweenFrames) return at;
     }
+    return bytes.length;
   }
 
   private step(): void {

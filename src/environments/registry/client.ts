@@ -7,7 +7,7 @@ import { BrokenOff } from "../images/blobs.js";
 import type { RegistryReference } from "../images/reference.js";
 import { parseRecord } from "../record.js";
 import { parseChallenges, type Challenge } from "./challenge.js";
-import { findCredentials, type Credentials } from "./credentials.js";
+import { findCredentials, type Credentials, type FoundCredentials } from "./credentials.js";
 import { drop, isLoopback, isNotTls, parseUrl, readBody, type Answer, type Http } from "./http.js";
 
 export const clientLimits = {
@@ -19,6 +19,12 @@ export const clientLimits = {
   maxAuthorizations: 4,
 } as const;
 
+/** What is said to who wants a part of something, by servers that give the whole of it only. */
+const refusesRange: ReadonlySet<number> = new Set([400, 405, 416, 501]);
+
+/** `harbor.example:8443/docker-hub` */
+const mirrorPattern = /^[^\s/@?#\\]+(?:\/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*$/;
+
 export interface ClientOptions {
   /** Told what the user has to know: that it has to be waited for, or is not safe. */
   onWait(what: string): void;
@@ -28,27 +34,32 @@ export interface ClientOptions {
 
 export class RegistryClient {
   private authorization: string | undefined;
-  private credentials: Promise<Credentials | undefined> | undefined;
+  private found: Promise<FoundCredentials> | undefined;
   private renewing: Promise<void> | undefined;
   private base: URL;
   /** As users write it, for messages and passwords: a mirror's own where that is asked. */
   private readonly host: string;
+  /** As the registry knows it. */
+  private readonly repository: string;
   private hasAnswered = false;
   private toldOfPlainSecret = false;
 
   constructor(
     private readonly http: Http,
-    private readonly reference: RegistryReference,
+    reference: RegistryReference,
     private readonly options: ClientOptions,
   ) {
-    this.host = (reference.host === "docker.io" ? settings.dockerHubMirror() : undefined) ?? reference.host;
-    const address = `${settings.plainHttpRegistries().includes(this.host) ? "http" : "https"}://${this.host === "docker.io" ? "registry-1.docker.io" : this.host}/v2/${reference.repository}/`;
-    if (!URL.canParse(address)) throw new PyroError("INVALID_ARGUMENT", `PYRO_DOCKER_HUB_MIRROR is "${harmlessLine(this.host, 200)}"; it is HOST:PORT.`);
+    const mirror = reference.host === "docker.io" ? settings.dockerHubMirror() : undefined;
+    const [host = "", ...above] = (mirror ?? reference.host).split("/");
+    this.host = host;
+    this.repository = [...above, reference.repository].join("/");
+    const address = `${settings.plainHttpRegistries().includes(host) ? "http" : "https"}://${host === "docker.io" ? "registry-1.docker.io" : host}/v2/${this.repository}/`;
+    if ((mirror !== undefined && !mirrorPattern.test(mirror)) || !URL.canParse(address)) throw new PyroError("INVALID_ARGUMENT", `PYRO_DOCKER_HUB_MIRROR is "${harmlessLine(mirror ?? host, 200)}"; it is HOST:PORT, or HOST:PORT/PATH where the mirror keeps Docker Hub's images below a name of its own.`);
     this.base = new URL(address);
   }
 
   /**
-   * GET of a path below the repository: an answer of status 200 or 206. Throws NOT_FOUND, DENIED, REGISTRY, CANCELLED; tries again by itself where
+   * GET of a path below the repository: an answer of status 200 or 206, or, to one that asks for a range, of one in `refusesRange`. Throws NOT_FOUND, DENIED, REGISTRY, CANCELLED; tries again by itself where
    * the registry is busy or was not reached.
    */
   async get(path: string, headers: Record<string, string>, signal: AbortSignal | undefined): Promise<Answer> {
@@ -78,14 +89,16 @@ export class RegistryClient {
     for (let rounds = 1; ; rounds++) {
       const used = this.authorization;
       answer = await this.ask(path, headers, signal);
-      if (answer.status !== 401 || rounds === clientLimits.maxAuthorizations) break;
+      // Nobody whom the registry only sends us to has a say in where passwords go.
+      if (answer.status !== 401 || answer.url.origin !== this.base.origin || rounds === clientLimits.maxAuthorizations) break;
       const challenges = parseChallenges(answer.header("www-authenticate") ?? "");
       // One asks for all; who was refused with what has been replaced meanwhile need not.
       if (used === this.authorization) await (this.renewing ??= this.authorize(challenges, signal).finally(() => (this.renewing = undefined)));
       if (used === this.authorization) break;
       await drop(answer.body);
     }
-    if (answer.status === 200 || answer.status === 206) return answer;
+    if (answer.status === 200 || answer.status === 206 || (headers["range"] !== undefined && refusesRange.has(answer.status))) return answer;
+    if ((answer.status === 401 || answer.status === 403) && answer.url.origin !== this.base.origin) throw await this.refusalElsewhere(answer, path, signal);
     throw await this.refusal(answer, path, signal);
   }
 
@@ -102,27 +115,46 @@ export class RegistryClient {
     }
   }
 
+  private async refusalElsewhere(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
+    const said = await explanation(answer, signal);
+    return new PyroError("REGISTRY", `${this.host} sends whoever wants ${path} to ${answer.url.host}, which answered ${answer.status}${said}.`, {
+      hint: `Look whether a firewall or proxy lets you reach ${answer.url.host}, and whether the clock here is right: what is sent there is valid for minutes.`,
+    });
+  }
+
   private async refusal(answer: Answer, path: string, signal: AbortSignal | undefined): Promise<PyroError> {
-    const { host, reference: { repository } } = this;
+    const { host, repository } = this;
     const { status } = answer;
     const said = await explanation(answer, signal);
     if (status === 404) return new PyroError("NOT_FOUND", `${host} has no ${repository} with ${path.replace(/^(?:manifests|blobs)\//, "")}${said}.`, { hint: "Check the name and the tag." });
-    if (status === 401 || status === 403) return new PyroError("DENIED", `${host} does not give ${repository} to ${(await this.findCredentials()) === undefined ? "somebody unknown" : "this user"}${said}.`, { hint: `docker login ${host} (or skopeo login --authfile ~/.docker/config.json ${host}) makes you known to it.` });
+    if (status === 401 || status === 403) return this.denial(said);
     if (status === 429 || status >= 500) {
       const waitMs = retryAfterMs(answer.header("retry-after"));
       if (waitMs !== undefined && waitMs > clientLimits.maxRetryAfterMs) return new PyroError("REGISTRY", `${host} wants to be asked again in ${Math.ceil(waitMs / 1000)} s, over the limit maxRetryAfterMs (${clientLimits.maxRetryAfterMs})${said}.`, { hint: "Try again then, or log in to it: many registries give more to users they know." });
-      return new BrokenOff(`${host} answered ${status}${said}.`, { ...(waitMs !== undefined && { waitMs }) });
+      const hint = status === 429 ? `Try again later, or log in to it (docker login ${host}): many registries give more to users they know.${host === "docker.io" ? " Or name a mirror: PYRO_DOCKER_HUB_MIRROR." : ""}` : "Try again later, or ask who runs it.";
+      return new BrokenOff(`${host} answered ${status}${said}.`, { hint, ...(waitMs !== undefined && { waitMs }) });
     }
     return new PyroError("REGISTRY", `${host} answered ${status}${said}.`);
   }
 
-  private findCredentials(): Promise<Credentials | undefined> {
-    return (this.credentials ??= findCredentials(this.host));
+  private async denial(said: string): Promise<PyroError> {
+    const { host, repository } = this;
+    const { credentials, trouble } = await this.findCredentials();
+    const message = `${host} does not give ${repository} to ${credentials === undefined ? "somebody unknown" : "this user"}${said}.`;
+    if (trouble !== undefined) return new PyroError("DENIED", `${message} ${trouble.message}`, { ...(trouble.hint !== undefined && { hint: trouble.hint }), cause: trouble });
+    return new PyroError("DENIED", message, { hint: `Check the name: many registries say so of what they don't have. docker login ${host} (or skopeo login --authfile ~/.docker/config.json ${host}) makes you known to it.` });
+  }
+
+  private findCredentials(): Promise<FoundCredentials> {
+    return (this.found ??= findCredentials(this.host).then((found) => {
+      if (found.trouble !== undefined) this.options.onWait(`warning: ${found.trouble.message} ${this.host} is asked as by somebody unknown`);
+      return found;
+    }));
   }
 
   /** From a challenge to the header that answers it. */
   private async authorize(challenges: readonly Challenge[], signal: AbortSignal | undefined): Promise<void> {
-    const credentials = await this.findCredentials();
+    const { credentials } = await this.findCredentials();
     if (credentials !== undefined) this.tellOfPlainSecret();
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     if (credentials?.kind === "registry") this.authorization = `Bearer ${credentials.token}`;
@@ -132,7 +164,7 @@ export class RegistryClient {
 
   /** https://distribution.github.io/distribution/spec/auth/token and …/oauth */
   private async fetchToken({ parameters }: Challenge, credentials: Credentials | undefined, signal: AbortSignal | undefined): Promise<string> {
-    const { host, reference: { repository } } = this;
+    const { host, repository } = this;
     const realm = parseUrl(parameters.get("realm") ?? "");
     if (realm === undefined || !/^https?:$/.test(realm.protocol)) throw new PyroError("REGISTRY", `${host} does not say where to get a token.`);
     // A password goes over the wire in the clear only where the registry itself is asked in the clear, and over a network not because this machine needs no TLS.
@@ -152,7 +184,8 @@ export class RegistryClient {
     }
     if (answer.status !== 200) throw await this.refusal(answer, "a token", signal);
     const record = parseRecord(await readBody(answer, clientLimits.maxTokenBytes, signal), `The token of ${realm.host}`);
-    const token = record.isSet("token") ? record.string("token", clientLimits.maxTokenBytes) : record.string("access_token", clientLimits.maxTokenBytes);
+    // Some send one of the two names, some both, and some one of them empty.
+    const token = ["token", "access_token"].map((name) => (record.isSet(name) ? record.string(name, clientLimits.maxTokenBytes) : "")).find((each) => each !== "") ?? "";
     if (!/^[\x21-\x7e]+$/.test(token)) throw new PyroError("REGISTRY", `The token of ${realm.host} is none.`);
     return token;
   }

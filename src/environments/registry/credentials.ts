@@ -13,26 +13,39 @@ export type Credentials = { kind: "password"; user: string; password: string } |
 const maxConfigBytes = 1 << 20;
 const maxSecretLength = 65_536;
 
-/** What the user has for `host` (as in a reference); undefined for nobody in particular. Throws ENVIRONMENT_INVALID for a damaged file, DENIED for a helper that fails. */
-export async function findCredentials(host: string): Promise<Credentials | undefined> {
+export interface FoundCredentials {
+  /** What the user has; undefined for nobody in particular. */
+  credentials?: Credentials | undefined;
+  /** Why the program that keeps passwords could not be asked. Most images are everybody's, so that is no reason not to ask for one. */
+  trouble?: PyroError;
+}
+
+/** For `host`, as in a reference. Throws ENVIRONMENT_INVALID for a damaged file. */
+export async function findCredentials(host: string): Promise<FoundCredentials> {
   const directory = settings.dockerConfigDirectory() ?? join(homeDirectory(), ".docker");
   const config = await readRecord(join(directory, "config.json"), maxConfigBytes);
-  if (config === undefined) return undefined;
+  if (config === undefined) return {};
   const helpers = config.isSet("credHelpers") ? config.stringMap("credHelpers", 1000, 255) : {};
   const keys = keysOf(host);
   const helper = keys.map((key) => helpers[key]).find((each) => each !== undefined) ?? (config.isSet("credsStore") ? config.string("credsStore", 255) : "");
-  if (helper !== "") {
-    for (const key of keys) {
-      const found = await askHelper(helper, key);
-      if (found !== undefined) return found;
-    }
-  }
+  const asked = helper === "" ? {} : await askForAny(helper, keys);
+  if (asked.credentials !== undefined) return asked;
   const auths = config.isSet("auths") ? config.object("auths") : undefined;
-  for (const key of keys) {
-    const found = auths?.isSet(key) ? readAuth(auths.object(key)) : undefined;
-    if (found !== undefined) return found;
+  const kept = keys.map((key) => (auths?.isSet(key) ? readAuth(auths.object(key)) : undefined)).find((each) => each !== undefined);
+  return kept === undefined ? asked : { credentials: kept };
+}
+
+async function askForAny(helper: string, keys: readonly string[]): Promise<FoundCredentials> {
+  try {
+    for (const key of keys) {
+      const credentials = await askHelper(helper, key);
+      if (credentials !== undefined) return { credentials };
+    }
+    return {};
+  } catch (error) {
+    if (error instanceof PyroError) return { trouble: error };
+    throw error;
   }
-  return undefined;
 }
 
 /** Under which names it may be kept: the registry's, also as an address. Docker Hub has one of its own. */
@@ -64,10 +77,11 @@ async function askHelper(name: string, address: string): Promise<Credentials | u
     const said = `${stdout.toString("utf8")} ${stderr}`.trim();
     if (/credentials not found|not logged in|no credentials/i.test(said)) return undefined;
     log("credential helper failed", { program, address });
-    throw new PyroError("DENIED", `docker-credential-${name} could not be asked for the password of ${address}: ${harmlessLine(said, 300)}`);
+    throw new PyroError("DENIED", `docker-credential-${name} could not be asked for the password of ${address}: ${harmlessLine(said, 300).replace(/\.?$/, ".")}`, { hint: "Mend that, or take the helper out of Docker's config.json and log in again." });
   }
   const answer = parseRecord(stdout, `What docker-credential-${name} said`);
-  const [user, secret] = [answer.string("Username", 1024), answer.string("Secret", maxSecretLength)];
+  const text = (name: string, maxLength: number) => (answer.isSet(name) ? answer.string(name, maxLength) : "");
+  const [user, secret] = [text("Username", 1024), text("Secret", maxSecretLength)];
   if (secret === "") return undefined;
   return user === "<token>" ? { kind: "identity", token: secret } : { kind: "password", user, password: secret };
 }

@@ -1,6 +1,6 @@
 /** HTTP to registries: the user's proxies and certificates, deadlines, redirects that carry no secret to somebody else. */
 import { readFile } from "node:fs/promises";
-import { isIP } from "node:net";
+import { BlockList, isIP } from "node:net";
 import type { Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
 import { Agent, EnvHttpProxyAgent, request, type Dispatcher } from "undici";
@@ -32,7 +32,7 @@ export const impatience: Patience = { ...patience, connectMs: 4000, answerMs: 15
 
 export interface Answer {
   status: number;
-  /** By small letters; the first one of several. */
+  /** By small letters; the first one of several, but of challenges all, as one list. */
   header(name: string): string | undefined;
   body: Readable;
   /** Where it came from at last. */
@@ -52,6 +52,7 @@ export class Http {
   private constructor(
     private readonly proxied: Dispatcher,
     private readonly direct: Dispatcher,
+    private readonly unproxied: BlockList,
   ) {}
 
   /** Throws DENIED for certificates that the user names and that can't be read. */
@@ -61,7 +62,7 @@ export class Http {
     const proxies = settings.proxies();
     const either = (name: string) => proxies[name] ?? proxies[name.toUpperCase()] ?? "";
     const agent = new EnvHttpProxyAgent({ ...common, requestTls: { ca }, proxyTls: { ca }, proxyTunnel: false, httpProxy: either("http_proxy"), httpsProxy: either("https_proxy"), noProxy: either("no_proxy") });
-    return new Http(agent, new Agent(common));
+    return new Http(agent, new Agent(common), addressesOf(either("no_proxy")));
   }
 
   async close(): Promise<void> {
@@ -90,14 +91,15 @@ export class Http {
   }
 
   private async askOnce(url: URL, { method = "GET", headers = {}, body, authorization, signal }: AskOptions): Promise<Answer> {
-    const dispatcher = isLoopback(url.hostname) ? this.direct : this.proxied; // a proxy's loopback is another one
+    const dispatcher = isLoopback(url.hostname) || isAmong(this.unproxied, url.hostname) ? this.direct : this.proxied; // a proxy's loopback is another one
     try {
       const answer = await request(url, { method, headers: { "user-agent": "pyro-mcp", ...headers, ...(authorization !== undefined && { authorization }) }, dispatcher, ...(body !== undefined && { body }), ...(signal && { signal }) });
       return {
         status: answer.statusCode,
         header: (name) => {
           const value = answer.headers[name];
-          return Array.isArray(value) ? value[0] : value;
+          if (!Array.isArray(value)) return value;
+          return name === "www-authenticate" ? value.join(", ") : value[0];
         },
         body: answer.body,
         url,
@@ -129,6 +131,23 @@ export function isNotTls(code: string): boolean {
 export function isLoopback(hostname: string): boolean {
   const address = hostname.replace(/^\[|\]$/g, "");
   return address === "localhost" || address.endsWith(".localhost") || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
+}
+
+/** The addresses and ranges of `no_proxy` (`10.0.0.0/8`, `fd00::/8`), which undici takes for names. What is none is left to it. */
+function addressesOf(noProxy: string): BlockList {
+  const found = new BlockList();
+  for (const each of noProxy.split(/[,\s]+/)) {
+    const [, address = "", prefix] = /^\[?([0-9A-Fa-f.:]+)\]?(?:\/([0-9]{1,3}))?$/.exec(each) ?? [];
+    const bits = { 0: -1, 4: 32, 6: 128 }[isIP(address)]!;
+    const length = Number(prefix ?? bits);
+    if (bits > 0 && length <= bits) found.addSubnet(address, length, bits === 32 ? "ipv4" : "ipv6");
+  }
+  return found;
+}
+
+function isAmong(addresses: BlockList, hostname: string): boolean {
+  const address = hostname.replace(/^\[|\]$/g, "");
+  return isIP(address) !== 0 && addresses.check(address, isIP(address) === 6 ? "ipv6" : "ipv4");
 }
 
 /** The body as it comes; a connection that breaks is REGISTRY's error, as is one that is too slow (`pace.ts`), and what is not read is dropped. */

@@ -6,6 +6,7 @@ import { join, posix } from "node:path";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { readRegular } from "../../base/regular-file.js";
 import { imageLimits } from "../images/documents.js";
+import { layerLimits, uncompressed, withHead } from "../images/layer-tar.js";
 import { readTar } from "../tar.js";
 import type { FileSet } from "./files.js";
 
@@ -17,14 +18,14 @@ interface Kept {
   digest: string;
 }
 
-/** Reads the whole archive; its files go into `directory` under names of ours. Throws ENVIRONMENT_INVALID, DISK_FULL, CANCELLED. */
+/** Reads the whole archive, also one that is compressed with gzip or zstd; its files go into `directory` under names of ours. Throws ENVIRONMENT_INVALID, DISK_FULL, CANCELLED. */
 export async function openImageArchive(source: AsyncIterable<Uint8Array>, shown: string, directory: string, options: { signal: AbortSignal | undefined; onBytes(bytes: number): void }): Promise<FileSet> {
   const files = new Map<string, Kept>();
   const links = new Map<string, string>();
   let total = 0;
   let count = 0; // a name may come twice, and the last one is it
   const limits = { maxEntries: archiveLimits.maxArchiveFiles, maxArchiveBytes: archiveLimits.maxArchiveBytes, maxFileBytes: imageLimits.maxLayerBytes };
-  for await (const entry of readTar(source, { limits, ...(options.signal && { signal: options.signal }) })) {
+  for await (const entry of readTar(plain(source, shown), { limits, ...(options.signal && { signal: options.signal }) })) {
     const name = normal(entry.path.toString("latin1"));
     // docker save writes a layer that several images share once, and links to it.
     if (entry.type === "symlink") links.set(name, normal(posix.join(posix.dirname(name), entry.linkTarget!.toString("latin1"))));
@@ -57,6 +58,31 @@ export async function openImageArchive(source: AsyncIterable<Uint8Array>, shown:
     close: async () => {},
   };
 }
+
+/** What is compressed may become so many times as much as a layer may. */
+async function* plain(source: AsyncIterable<Uint8Array>, shown: string): AsyncGenerator<Uint8Array> {
+  const { head, whole } = await withHead(source, 6);
+  const program = unreadable.find(([magic]) => head.subarray(0, magic.length).equals(magic))?.[1];
+  if (program !== undefined) {
+    await whole.return(undefined);
+    throw new PyroError("UNSUPPORTED", `${shown} is compressed with ${program}; read are gzip, zstd and what is not compressed.`, { hint: `${program} -dc ARCHIVE | pyro env pull NAME --source -` });
+  }
+  const { maxExpansionRatio, freeBytes } = layerLimits;
+  let [stored, bytes] = [0, 0];
+  const counted = async function* () {
+    for await (const chunk of whole) {
+      stored += chunk.length;
+      yield chunk;
+    }
+  };
+  for await (const chunk of uncompressed(counted())) {
+    bytes += chunk.length;
+    if (bytes > freeBytes + maxExpansionRatio * stored) throw new PyroError("ENVIRONMENT_INVALID", `The ${stored} bytes of ${shown} so far become more than ${bytes}, over the limit maxExpansionRatio (${maxExpansionRatio}).`);
+    yield chunk;
+  }
+}
+
+const unreadable: readonly [Buffer, string][] = [[Buffer.from("\xfd7zXZ\0", "latin1"), "xz"], [Buffer.from("BZh"), "bzip2"]];
 
 async function keep(content: AsyncIterable<Uint8Array>, path: string, onBytes: (bytes: number) => void): Promise<Kept> {
   const hash = createHash("sha256");

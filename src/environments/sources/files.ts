@@ -52,11 +52,14 @@ function layoutSource(files: FileSet, index: Buffer, tag: string | undefined): I
   };
 }
 
+/** Those of the image that is meant, each once: one for several platforms is several. */
 function chosen(manifests: readonly IndexEntry[], tag: string | undefined, shown: string): readonly IndexEntry[] {
-  const names = [...new Set(manifests.flatMap((each) => (each.refName === undefined ? [] : [each.refName])))];
-  const found = tag === undefined ? manifests : manifests.filter((each) => each.refName === tag);
-  if (found.length === 0) throw new PyroError("NOT_FOUND", tag === undefined ? `${shown} has no image.` : `${shown} has no image "${harmlessLine(tag, 128)}".`, namesHint(names));
-  if (tag === undefined && names.length > 1) throw new PyroError("INVALID_ARGUMENT", `${shown} has ${names.length} images.`, { hint: `Say which: ${shown}:${harmlessLine(names[0]!, 128)}. ${namesHint(names).hint}` });
+  const namesOf = (entries: readonly IndexEntry[]) => [...new Set(entries.flatMap(({ refName, imageName }) => imageName ?? refName ?? []))];
+  const matching = tag === undefined ? manifests : manifests.filter(({ refName, imageName }) => [refName, imageName].some((name) => name === tag || name?.endsWith(`/${tag}`)));
+  const found = [...new Map(matching.map((each) => [each.digest, each])).values()]; // one with two names is there twice
+  if (found.length === 0) throw new PyroError("NOT_FOUND", tag === undefined ? `${shown} has no image.` : `${shown} has no image "${harmlessLine(tag, 128)}".`, namesHint(namesOf(manifests)));
+  const names = namesOf(found);
+  if (names.length > 1) throw new PyroError("INVALID_ARGUMENT", tag === undefined ? `${shown} has ${names.length} images.` : `${shown} has ${names.length} images that could be meant.`, { hint: `Say which: ${shown}:${harmlessLine(names[0]!, 128)}. ${namesHint(names).hint}` });
   return found;
 }
 
@@ -74,7 +77,7 @@ function missing({ digest }: Descriptor, { shown }: FileSet): PyroError {
 
 /** manifest.json of `docker save`: images with the names of their files. A manifest as registries have it is made of one. */
 async function savedSource(files: FileSet, list: Buffer, tag: string | undefined): Promise<ImageSource> {
-  const images = parseRecord(Buffer.from(`{"images":${list.toString("utf8")}}`), `manifest.json of ${files.shown}`).list("images", imageLimits.maxManifests);
+  const images = parseRecord(Buffer.from(`{"images":${list.toString("utf8")}}`), `manifest.json of ${files.shown}`).list("images", imageLimits.maxManifests, "maxManifests");
   const image = chooseSaved(images, tag, files.shown);
   const names = new Map<string, string>();
   const describe = async (name: string, mediaType: string) => {
@@ -85,7 +88,7 @@ async function savedSource(files: FileSet, list: Buffer, tag: string | undefined
   };
   const config = await describe(image.string("Config", 1024), "application/vnd.docker.container.image.v1+json");
   const layers = [];
-  for (const name of image.strings("Layers", imageLimits.maxLayers, 1024)) layers.push(await describe(name, "application/vnd.docker.image.rootfs.diff.tar"));
+  for (const name of image.strings("Layers", imageLimits.maxLayers, 1024, "maxLayers")) layers.push(await describe(name, "application/vnd.docker.image.rootfs.diff.tar"));
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, config, layers }));
   return {
     shown: `${files.shown}${tag === undefined ? "" : `:${tag}`}`,

@@ -6,7 +6,7 @@ import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { cacheDirectory, hostArchitecture } from "../../base/paths.js";
 import { openRegular } from "../../base/regular-file.js";
 import { settings } from "../../base/settings.js";
-import { removeDamaged } from "../images/blobs.js";
+import { isKept, removeDamaged } from "../images/blobs.js";
 import { openLayer } from "../images/layer-tar.js";
 import { fetchLayers, resolveImage, type ImageSource, type ResolvedImage } from "../images/image.js";
 import { printReference, type ImageReference } from "../images/reference.js";
@@ -126,7 +126,8 @@ const usualExpansion = 3;
 
 async function checkSpace(image: ResolvedImage): Promise<void> {
   const { bavail, bsize } = await statfs(await makePrivate(cacheDirectory()));
-  const wanted = image.layers.reduce((sum, { sizeBytes, mediaType }) => sum + sizeBytes * (/gzip|zstd/.test(mediaType) ? 1 + usualExpansion : 2), 0);
+  const each = await Promise.all(image.layers.map(async (layer) => layer.sizeBytes * ((/gzip|zstd/.test(layer.mediaType) ? usualExpansion : 1) + ((await isKept(layer)) ? 0 : 1))));
+  const wanted = each.reduce((sum, bytes) => sum + bytes, 0);
   const mib = (bytes: number) => Math.ceil(bytes / 1048576);
   if (bavail * bsize < wanted) {
     throw new PyroError("DISK_FULL", `${image.source.shown} takes about ${mib(wanted)} MiB in ${cacheDirectory()}, and ${mib(bavail * bsize)} MiB are free there.`, {

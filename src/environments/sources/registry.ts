@@ -16,6 +16,10 @@ export async function openRegistry(reference: RegistryReference, { reporter, imp
   const client = new RegistryClient(http, reference, { onWait: (what) => reporter.phase("image", what), impatient });
   const manifest = async (which: string, abort: AbortSignal | undefined) => {
     const answer = await client.get(`manifests/${which}`, { accept: documentTypes.join(", ") }, abort);
+    if (/^text\/html\b/i.test(answer.header("content-type") ?? "")) {
+      await drop(answer.body);
+      throw new PyroError("REGISTRY", `${answer.url.host} answered with a web page where ${shown} was asked for.`, { hint: `Look whether ${reference.host} is a registry, and whether a proxy or a page to log in at stands before it.` });
+    }
     return { answer, data: await readBody(answer, imageLimits.maxManifestBytes, abort) };
   };
   return {
@@ -34,17 +38,28 @@ export async function openRegistry(reference: RegistryReference, { reporter, imp
 
 function blobOpener(client: RegistryClient, signal: AbortSignal | undefined): OpenBlob {
   return async ({ digest, sizeBytes }, offset) => {
+    const get = (more: Record<string, string>) => client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...more }, signal);
     const resumed = offset > 0 && offset < sizeBytes;
-    const answer = await client.get(`blobs/${digest}`, { "accept-encoding": "identity", ...(resumed && { range: `bytes=${offset}-` }) }, signal);
-    await checkLength(answer, digest, answer.status === 200 ? sizeBytes : sizeBytes - offset);
-    if (answer.status === 200) return { offset: 0, content: contentOf(answer, signal) };
-    const from = /^bytes ([0-9]{1,15})-/.exec(answer.header("content-range") ?? "")?.[1];
-    if (from === undefined || Number(from) !== offset) {
+    let answer = await get(resumed ? { range: `bytes=${offset}-` } : {});
+    if (resumed && answer.status !== 200 && startOf(answer) !== offset) {
+      // Nothing else would ever be asked for while what came before is kept.
+      await drop(answer.body);
+      answer = await get({});
+    }
+    const from = answer.status === 200 ? 0 : startOf(answer);
+    if (from === undefined || (from !== 0 && from !== offset)) {
       await drop(answer.body);
       throw new PyroError("REGISTRY", `${answer.url.host} sent another part of ${digest} than was asked for.`);
     }
-    return { offset, content: contentOf(answer, signal) };
+    await checkLength(answer, digest, sizeBytes - from);
+    return { offset: from, content: contentOf(answer, signal) };
   };
+}
+
+/** The first byte of the part that was sent; undefined where that is not said. */
+function startOf({ status, header }: Answer): number | undefined {
+  const from = status === 206 ? /^bytes ([0-9]{1,15})-/.exec(header("content-range") ?? "")?.[1] : undefined;
+  return from === undefined ? undefined : Number(from);
 }
 
 /** Said before anything is read, so that it is refused whatever becomes of the connection. Less than it should be is a break, and seen at its end. */

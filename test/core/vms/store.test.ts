@@ -15,6 +15,7 @@ import { statsVm } from "../../../src/core/vms/stats.js";
 import { listVms, statusVm, vmLogs } from "../../../src/core/vms/status.js";
 import { networkInfoVm } from "../../../src/core/vms/network.js";
 import { stopVm } from "../../../src/core/vms/stop.js";
+import { environmentsOfVms } from "../../../src/core/vms/needed.js";
 import { lookAt } from "../../../src/core/vms/store.js";
 import { findVm, hostBootId, hostUptimeMs } from "../../../src/vmm/index.js";
 
@@ -81,6 +82,33 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const gone = (child: ChildProcess) => new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(undefined)));
+
+test("looking at a VM that runs begins nothing that goes on, or that could fail with nobody there", async () => {
+  await recorded();
+  await running();
+  symlinkSync("exit", join(directoryOf(), "exit")); // can't be read, as where there are no descriptors left
+  const lost: unknown[] = [];
+  const listen = (error: unknown) => void lost.push(error);
+  process.on("unhandledRejection", listen);
+  expect(await statusVm(id)).toMatchObject({ state: "started" });
+  await pause(300);
+  process.off("unhandledRejection", listen);
+  expect(lost).toEqual([]);
+});
+
+test("which environments VMs need: those that their disks were written over", async () => {
+  expect(await environmentsOfVms()).toEqual(new Map());
+  const digest = (of: string) => `sha256:${of.repeat(64)}`;
+  await recorded({ vmId: "vm-aaaa2222", state: "stopped", environmentDigest: digest("a") });
+  await recorded({ vmId: "vm-bbbb2222", state: "created" });
+  await recorded({ vmId: "vm-cccc2222", state: "failed", environmentDigest: digest("c") });
+  await recorded({ vmId: "vm-dddd2222", state: "stopped", environmentDigest: digest("d"), expiresAtUptimeMs: 1 });
+  await recorded({ vmId: "vm-eeee2222", environmentDigest: digest("e") });
+  await running("vm-eeee2222");
+  await recorded({ vmId: "vm-ffff2222", state: "stopped" });
+  writeFileSync(join(directoryOf("vm-ffff2222"), "vm.json"), '{"schema_version": 99}'); // a newer pyro's
+  expect(await environmentsOfVms()).toEqual(new Map([[digest("a"), "vm-aaaa2222"], [digest("e"), "vm-eeee2222"]]));
+});
 
 describe("what can't be asked for", () => {
   test.each([
