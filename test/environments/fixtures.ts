@@ -81,6 +81,7 @@ const modules: readonly [string, string][] = [
   ["drivers/virtio/virtio_ring", ""],
   ["drivers/virtio/virtio", "virtio_ring"],
   ["drivers/virtio/virtio_mmio", "virtio,virtio_ring"],
+  ["drivers/virtio/virtio_balloon", "virtio,virtio_ring"],
   ["drivers/block/virtio_blk", "virtio_ring,virtio"],
   ["drivers/char/virtio_console", "virtio_ring,virtio"],
   ["drivers/net/net_failover", "failover"],
