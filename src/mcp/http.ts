@@ -7,7 +7,7 @@ import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { createServerWith, type CreateServerOptions } from "./server.js";
 import { Sessions } from "./sessions.js";
 import { createShared } from "./shared.js";
-import { keepToken, makeToken, readToken, showsToken } from "./token.js";
+import { forgetToken, keepToken, makeToken, readToken, showsToken } from "./token.js";
 
 const path = "/mcp";
 const maxBodyBytes = 8 << 20;
@@ -68,15 +68,19 @@ export async function serveEach(create: () => McpServer, options: Omit<ServeHttp
   });
   server.maxConnections = maxConnections;
   const { address, family, port: bound } = await listen(server, host, port);
+  let ownFile: string | undefined;
   try {
     // Not before: a server that can't listen must not take the file away from the one that does.
-    const tokenPath = tokenFile ?? (await keepToken(token));
+    if (tokenFile === undefined) ownFile = await keepToken(token, bound);
+    const tokenPath = tokenFile ?? ownFile!;
     onListening({ url: `http://${family === "IPv6" ? `[${address}]` : address}:${bound}${path}`, tokenPath, ...(tokenFile === undefined && { token }) });
   } catch (error) {
+    if (ownFile !== undefined) await forgetToken(ownFile).catch(onError);
     server.close();
     throw error;
   }
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+  if (ownFile !== undefined) await forgetToken(ownFile).catch(onError);
   server.close();
   await Promise.all([modern.close(), sessions.close()]);
   server.closeAllConnections();
