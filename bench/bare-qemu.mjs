@@ -6,8 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cacheDirectory } from "../dist/base/paths.js";
 import { bootCommand, Descriptors, firstPortFd, forkCommand, monitorFd } from "../dist/vmm/backends/qemu-command.js";
+import { canSealMemory } from "../dist/vmm/confinement.js";
 import { emptyOverlay } from "../dist/vmm/qcow2.js";
 import { tscKhz } from "../dist/vmm/tsc.js";
+
+/** As pyro has it, for one machine: nothing seals a template's memory here, and no guest of a bench gives any back. */
+const sealable = await canSealMemory();
 
 /** The directory of the template of this environment (its digest) and memory size that was made last. */
 export function findTemplate(digest, memMib) {
@@ -22,7 +26,7 @@ export function forkBare(environment, template, { accelerator, memMib }, change 
   const files = new Files();
   const stdio = new Descriptors();
   const disks = { root: files.open(environment.rootDisk), scratch: { base: files.open(scratchBase()), frozen: files.open(join(template, "scratch")), top: files.overlay() } };
-  const args = change(forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: files.open(join(template, "memory")), share: false }));
+  const args = change(forkCommand(stdio, { vcpuCount: 1, memMib }, accelerator, disks, { file: files.open(join(template, "memory")), share: false, sealable }));
   const state = stdio.add(files.open(join(template, "device-state")).fd);
   const { child, ...machine } = start(args, stdio, files);
   const qmp = child.stdio[monitorFd];

@@ -14,6 +14,7 @@ await pyro.warmEnvironment({ environment: name });
 
 await warmExec(); // first: hundreds of VMs leave the host work to do for a while
 await memory();
+await givenBack();
 await atOnce();
 
 async function memory() {
@@ -27,6 +28,20 @@ async function memory() {
     report("after /bin/true, PSS of each", vms, 42);
   } finally {
     await Promise.all(vms.map((vm) => vm.end()));
+  }
+}
+
+async function givenBack() {
+  const vm = await startVm(size);
+  try {
+    await exec(vm, ["/bin/true"]);
+    const before = rollupOf(vm).Pss / 1000;
+    await exec(vm, ["dd", "if=/dev/zero", "of=/dev/null", "bs=400M", "count=1"]);
+    const peak = rollupOf(vm).Pss / 1000;
+    await new Promise((resolve) => setTimeout(resolve, 30_000));
+    console.log(`a command that had 400 MiB, PSS: ${before.toFixed(0)} MB before it, ${peak.toFixed(0)} MB when it ended, ${(rollupOf(vm).Pss / 1000).toFixed(0)} MB 30 s later`);
+  } finally {
+    await vm.end();
   }
 }
 

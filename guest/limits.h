@@ -36,6 +36,8 @@
 #define MAX_PASSWD_BYTES 1048576u
 #define MAX_GROUPS 64u
 #define MAX_MODULES 100u
+// A process that had this much in memory leaves something that is worth giving back to the host.
+#define LARGE_PROCESS_KIB 32768
 
 // How long the notice that the host side is open may come after its data; under heavy load seconds. Too short, and a SYNC that was answered is taken back.
 #define EARLY_MS 20000

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,8 +15,10 @@
 #include "jobs.h"
 #include "limits.h"
 #include "log.h"
+#include "modules.h"
 
 static struct source children;
+static bool was_large;
 
 static bool reap(struct connection **connections, unsigned count);
 
@@ -49,6 +52,7 @@ void serve(const int *ports, unsigned count, int until_gone) {
     if (until_gone && gone == count) break;
     // A turn that did nothing has cleared every flag it tried: only then wait.
     if (!progress) cgroups_prepare();
+    if (!progress && was_large) modules_insert_late();
     loop_wait(progress ? 0 : timeout_ms);
   }
   for (unsigned i = 0; i < count; i++) {
@@ -66,9 +70,11 @@ static bool reap(struct connection **connections, unsigned count) {
   }
   children.readable = false;
   int status;
+  struct rusage usage;
   for (int i = 0; i < 256; i++) {
-    pid_t pid = waitpid(-1, &status, WNOHANG);
+    pid_t pid = wait4(-1, &status, WNOHANG, &usage);
     if (pid <= 0) break;
+    was_large |= usage.ru_maxrss >= LARGE_PROCESS_KIB;
     bool known = jobs_reaped(pid, status);
     for (unsigned at = 0; at < count && !known; at++) known = connection_reaped(connections[at], pid, status);
     if (i == 255) children.readable = true;

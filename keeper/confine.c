@@ -47,6 +47,9 @@ enum {
     ASKED_BYTES = 256,
     ANSWER_BYTES = 4096, /* more than any kernel's structures for a question */
     MAX_CAPABILITY = 63,
+    /* Where the program has what is sealed: a number of our choice, so that a filter knows it, and above all that it has by then. */
+    SEALED_FD = 250,
+    NO_FD = -1,
     /* Newer than the headers that this may be built with (arch/x86/entry/syscalls/syscall_64.tbl of Linux). */
     FCHMODAT2 = 452,
     SETXATTRAT = 463,
@@ -83,9 +86,11 @@ bool confine_add(struct confine *confine, const char *what) {
         confine->written[confine->written_count++] = what + 6;
         return true;
     }
+    confine->sealed = strncmp(what, "seal=", 5) == 0;
+    const char *number = what + (confine->sealed ? 5 : 7);
+    if ((!confine->sealed && strncmp(what, "reopen=", 7) != 0) || *number < '0' || *number > '9' || confine->reopen >= 0) return false;
     char *end = NULL;
-    if (strncmp(what, "reopen=", 7) != 0 || what[7] < '0' || what[7] > '9' || confine->reopen >= 0) return false;
-    long fd = strtol(what + 7, &end, 10);
+    long fd = strtol(number, &end, 10);
     if (*end != '\0' || fd > 1024) return false;
     confine->reopen = (int)fd;
     return true;
@@ -364,10 +369,11 @@ static int listen_to_opens(bool reading) {
     return reading ? set_filter(all, sizeof all, SECCOMP_FILTER_FLAG_NEW_LISTENER) : set_filter(writes, sizeof writes, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
-static bool filter_calls(void) {
+static bool filter_calls(bool sealed) {
     uint32_t self = (uint32_t)getpid();
     struct sock_filter filter[] = {
         OWN_ARCHITECTURE,
+        IF_NOT(SYS_fallocate, 4), LOAD_ARGUMENT(0), IF_NOT((uint32_t)(sealed ? SEALED_FD : NO_FD), 1), REFUSE(0), ALLOW,
         /* Threads, but no processes; the C library falls back to clone(2) when clone3(2), whose flags are in memory, is not there. */
         IF_NOT(SYS_clone, 4), LOAD_ARGUMENT(0), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1), ALLOW, REFUSE(EPERM),
         REFUSE_CALL(SYS_clone3, ENOSYS), REFUSE_CALL(SYS_fork, EPERM), REFUSE_CALL(SYS_vfork, EPERM),
@@ -412,7 +418,7 @@ static bool filter_calls(void) {
 }
 #else
 static int listen_to_opens(bool reading) { return (void)reading, errno = ENOSYS, -1; }
-static bool filter_calls(void) { return errno = ENOSYS, false; }
+static bool filter_calls(bool sealed) { return (void)sealed, errno = ENOSYS, false; }
 #endif
 
 static bool drop_capabilities(void) {
@@ -469,7 +475,12 @@ void confine_enter(const struct confine *confine, unsigned long namespaces, cons
     }
     if (quiet && drop_capabilities()) had(&report, CONFINE_PRIVILEGES);
     else not_had(&report, CONFINE_PRIVILEGES, "dropping capabilities");
-    if (!filter_calls()) not_had(&report, CONFINE_CALLS, "a seccomp filter");
+    bool filtered = filter_calls(confine->sealed);
+    if (confine->sealed && (!filtered || listener < 0)) {
+        dprintf(STDERR_FILENO, "pyro-keeper: memory can't be sealed here\n");
+        _exit(125);
+    }
+    if (!filtered) not_had(&report, CONFINE_CALLS, "a seccomp filter");
     else if (listener >= 0) had(&report, CONFINE_CALLS);
     tell_keeper(confine, &report, listener);
 }
@@ -538,8 +549,11 @@ static void answer(struct confine *confine, const struct seccomp_notif *question
     const struct seccomp_data *data = &question->data;
     bool writing = data->nr == SYS_creat || (data->args[data->nr == SYS_openat ? 2 : 1] & (O_ACCMODE | O_CREAT | O_TRUNC)) != 0;
     bool named = read_text((pid_t)question->pid, data->args[data->nr == SYS_openat ? 1 : 0], name, sizeof name);
+    int unasked = confine->copy;
     int fd = named ? open_for(confine, name, writing) : -1;
+    bool sealed = confine->sealed && confine->copy != unasked;
     struct seccomp_notif_addfd add = {.id = question->id, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
+    if (fd >= 0 && sealed) add.flags = SECCOMP_ADDFD_FLAG_SETFD, add.newfd = SEALED_FD;
     int theirs = fd >= 0 ? ioctl(confine->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) : -1;
     if (fd >= 0) close(fd);
     given->id = question->id;

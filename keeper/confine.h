@@ -13,6 +13,8 @@
  * The keeper opens in its place what `read` and `write` name, by paths of the host's, whatever the program could reach itself.
  * `reopen=FD` is for programs that take a file only by name: opening "/proc/self/fd/FD" for writing gives descriptor FD once more, in the mode in
  * which it was opened here. So a file that may only be read stays one.
+ * `seal=FD` is that for memory which others have, too: a program that gives parts of it back to the system lets go of its own pages and then punches
+ * holes into the file. The holes are not made, and it is told that they were. Where that can't be had the program is not run.
  *
  * Each is had or not, whatever becomes of the others, as hosts forbid some of it; `confine_say` tells what.
  */
@@ -38,12 +40,13 @@ struct confine {
     uid_t uid, own; /* whose we are, and who the program will be if we are root */
     gid_t gid;
     int reopen;   /* -1: none */
+    bool sealed;  /* `reopen` came by `seal` */
     int copy;     /* of `reopen`, until it was asked for */
     int pair[2];  /* what the program's process tells us before it is executed */
     int listener; /* where it asks for what it may not open itself; -1: nowhere */
 };
 
-/* `what` is `on`, read=FILE, write=FILE or reopen=FD; false if it is anything else, or one too many. */
+/* `what` is `on`, read=FILE, write=FILE, reopen=FD or seal=FD; false if it is anything else, or one too many. */
 bool confine_add(struct confine *confine, const char *what);
 
 /* Before the fork. `limit` is above all of the program's descriptors. False with errno. */

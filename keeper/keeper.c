@@ -31,6 +31,9 @@
  *   pyro-keeper send TEXT
  *       Writes TEXT to the socket that is standard input, and with it the descriptor 3: Node can't hand descriptors over.
  *
+ *   pyro-keeper exchange A B
+ *       Gives A's name to B and B's to A in one step (renameat2(2), which Node does not have).
+ *
  *   pyro-keeper pipes N
  *       Makes N pipes and says its process id, each pipe's end to read from and the one to write to; holds them until the end of its standard input.
  *       Node has no pipes of its own; another process of the same user opens these below /proc/PID/fd.
@@ -243,7 +246,7 @@ static void parse_keep(int argc, char **argv, struct keep *keep) {
         else if (strcmp(argv[i], "--limit") == 0) {
             if (!group_add_limit(&keep->group, argv[i + 1])) usage("--limit is not FILE=VALUE, or there are more than 8");
         } else if (strcmp(argv[i], "--confine") == 0) {
-            if (!confine_add(&keep->confine, argv[i + 1])) usage("--confine is not on, read=FILE, write=FILE or reopen=FD, or there are too many");
+            if (!confine_add(&keep->confine, argv[i + 1])) usage("--confine is not on, read=FILE, write=FILE, reopen=FD or seal=FD, or there are too many");
         }
         else if (strcmp(argv[i], "--listen") == 0 || strcmp(argv[i], "--listen-beside") == 0) {
             if (!place_add_socket(&keep->place, argv[i + 1], strcmp(argv[i], "--listen") != 0)) usage("--listen is not FD=NAME, or there are more than 9");
@@ -688,6 +691,13 @@ static int confinement_main(void) {
     return fflush(stdout) == 0 ? 0 : EXIT_OWN_FAILURE;
 }
 
+/* ---- exchange ---- */
+
+static int exchange_main(const char *a, const char *b) {
+    if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) != 0) fail("can't exchange", b);
+    return 0;
+}
+
 /* ---- send ---- */
 
 static int send_main(char *text) {
@@ -818,8 +828,9 @@ int main(int argc, char **argv) {
     if (argc >= 2 && strcmp(argv[1], "limits") == 0) return limits_main(argc - 2, argv + 2);
     if (argc == 2 && strcmp(argv[1], "confinement") == 0) return confinement_main();
     if (argc == 3 && strcmp(argv[1], "send") == 0) return send_main(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "exchange") == 0) return exchange_main(argv[2], argv[3]);
     if (argc == 3 && strcmp(argv[1], "pipes") == 0) return pipes_main(parse_number(argv[2], 1, MAX_PIPES));
     if (argc == 2 && strcmp(argv[1], "terminal") == 0) return terminal_main();
     if (argc == 2 && strcmp(argv[1], "tsc") == 0) return tsc_main();
-    usage("which of keep, lock, limits, confinement, send, pipes, terminal and tsc?");
+    usage("which of keep, lock, limits, confinement, send, exchange, pipes, terminal and tsc?");
 }

@@ -7,10 +7,10 @@ import { spawn, type ChildProcess, type StdioOptions } from "node:child_process"
 import { accessSync, constants } from "node:fs";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import { PyroError, systemCode } from "./error.js";
+import { PyroError, systemCode, toPyroError } from "./error.js";
 import { childEnvironment } from "./settings.js";
 import { nativeProgram } from "./paths.js";
-import { cancelled } from "./deadline.js";
+import { cancelled, whenAborted } from "./deadline.js";
 
 export interface ChildExit {
   /** Exit status; null if a signal ended it. */
@@ -61,6 +61,8 @@ export interface Confinement {
   write?: readonly string[];
   /** A descriptor of its `stdio` that it may open once more by `/proc/self/fd/N`, for writing too, and gets in the mode in which it is open already. */
   reopen?: number;
+  /** Instead, of memory that others have too: no holes are made into its file, though the child believes it. Where that can't be had the child ends with status 125. */
+  seal?: number;
 }
 
 /** Where other processes find a kept child (`keeper/place.h`), so that it can go on without us. */
@@ -134,14 +136,14 @@ export async function keepChild(command: string, args: readonly string[], option
       return exited;
     },
     release() {
-      lifelineStream.end("r");
+      lifelineStream.end("r", () => lifelineStream.destroy()); // the keeper holds its end until its own
       child.unref();
     },
   };
 }
 
-function confineWords({ read = [], write = [], reopen }: Confinement): string[] {
-  const words = ["on", ...read.map((file) => `read=${file}`), ...write.map((file) => `write=${file}`), ...(reopen === undefined ? [] : [`reopen=${reopen}`])];
+function confineWords({ read = [], write = [], reopen, seal }: Confinement): string[] {
+  const words = ["on", ...read.map((file) => `read=${file}`), ...write.map((file) => `write=${file}`), ...(reopen === undefined ? [] : [`reopen=${reopen}`]), ...(seal === undefined ? [] : [`seal=${seal}`])];
   return words.flatMap((each) => ["--confine", each]);
 }
 
@@ -180,7 +182,7 @@ export async function runChild(command: string, args: readonly string[], options
   };
   const timer = setTimeout(() => fail(new PyroError("TIMEOUT", `${command} did not end within ${timeoutMs / 1000} s.`)), timeoutMs);
   const onAbort = () => fail(cancelled(options.signal));
-  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(options.signal, onAbort);
   if (options.signal?.aborted) onAbort();
   const chunks: Buffer[] = [];
   let total = 0;
@@ -197,7 +199,7 @@ export async function runChild(command: string, args: readonly string[], options
     return { ...exit, stdout: Buffer.concat(chunks), stderr: stderr() };
   } finally {
     clearTimeout(timer);
-    options.signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 
@@ -268,5 +270,10 @@ function exitOf(child: ChildProcess, command: string): Promise<ChildExit> {
 
 function spawnError(command: string, error: Error): PyroError {
   if (systemCode(error) === "ENOENT") return missingProgram(command, error);
-  return new PyroError("INTERNAL", `${command} could not be started: ${error.message}`, { cause: error });
+  const message = `${command} could not be started: ${error.message}`;
+  // The only thing that there can be too little of where nothing but a process is made.
+  if (systemCode(error) === "EAGAIN") return new PyroError("HOST_MISSING", message, { cause: error, hint: "Hold fewer VMs at a time, or raise the limit of processes: `ulimit -u`, TasksMax= of a systemd unit, --pids-limit of a container." });
+  const { code, hint } = toPyroError(error);
+  if (code === "HOST_MISSING") return new PyroError(code, message, { cause: error, hint: hint! });
+  return new PyroError("INTERNAL", message, { cause: error });
 }

@@ -5,15 +5,54 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(cancelled(signal));
     const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", onAbort);
+      forget();
       resolve();
     }, ms);
-    const onAbort = () => {
+    const forget = whenAborted(signal, () => {
       clearTimeout(timer);
       reject(cancelled(signal));
-    };
-    signal?.addEventListener("abort", onAbort, { once: true });
+    });
   });
+}
+
+const waiting = new WeakMap<AbortSignal, Set<() => void>>();
+
+/**
+ * Calls `work` once when `signal` aborts, unless what this gives was called before; never for one that has aborted already. A signal has one listener of ours,
+ * however many wait for it: a program may have one for all its VMs, and Node warns of eleven.
+ */
+export function whenAborted(signal: AbortSignal | undefined, work: () => void): () => void {
+  if (signal === undefined || signal.aborted) return () => {};
+  let all = waiting.get(signal);
+  if (all === undefined) {
+    const called = (all = new Set());
+    waiting.set(signal, all);
+    signal.addEventListener("abort", () => called.forEach((each) => each()), { once: true });
+  }
+  const entry = () => work(); // the same work may wait twice
+  const set = all.add(entry);
+  return () => void set.delete(entry);
+}
+
+/** A signal of one's own that aborts with another one. */
+export interface Following {
+  signal: AbortSignal;
+  /** Also when all is over, so that nothing stays behind. */
+  abort(reason?: unknown): void;
+}
+
+/** As `AbortSignal.any`, which leaves an entry behind in each signal for as long as that lives (Node 20). */
+export function follow(signal: AbortSignal | undefined): Following {
+  const own = new AbortController();
+  if (signal?.aborted) own.abort(signal.reason);
+  const forget = whenAborted(signal, () => own.abort(signal!.reason));
+  return {
+    signal: own.signal,
+    abort: (reason) => {
+      forget();
+      own.abort(reason);
+    },
+  };
 }
 
 /**
@@ -21,17 +60,16 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
  * started it ends it. `what` finishes the sentence "… did not happen within 5 s": name the thing waited for.
  */
 export async function withDeadline<T>(work: Promise<T>, ms: number, what: string, signal?: AbortSignal): Promise<T> {
-  const timer = new AbortController();
-  const abort = signal === undefined ? timer.signal : AbortSignal.any([timer.signal, signal]);
+  const over = follow(signal);
   try {
     return await Promise.race([
       work,
-      sleep(ms, abort).then(() => {
+      sleep(ms, over.signal).then(() => {
         throw new PyroError("TIMEOUT", `${what} did not happen within ${ms / 1000} s.`);
       }),
     ]);
   } finally {
-    timer.abort();
+    over.abort();
   }
 }
 

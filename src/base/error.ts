@@ -8,7 +8,7 @@ export const errorCodes = {
   DENIED: "The host or a policy does not allow it.",
   TIMEOUT: "A deadline passed.",
   CANCELLED: "The caller asked for it to stop.",
-  HOST_MISSING: "The host lacks a program or a device; the hint is the command that installs it.",
+  HOST_MISSING: "The host lacks a program, a device or room; the hint is the command that installs it, or what else mends it.",
   BOOT_FAILED: "The guest did not come up; the message carries the end of its console.",
   VMM_EXITED: "The virtual machine monitor ended while it was needed.",
   GUEST_LOST: "The guest stopped answering.",
@@ -56,9 +56,18 @@ export function toPyroError(error: unknown): PyroError {
   if (errno !== undefined && ["EACCES", "EPERM", "EROFS", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(errno)) {
     return new PyroError("DENIED", message, { cause: error, hint: directoriesHint });
   }
+  const lack = errno === undefined ? undefined : lacks[errno];
+  if (lack !== undefined) return new PyroError("HOST_MISSING", message, { cause: error, hint: lack });
   if (error instanceof Error && error.name === "AbortError") return new PyroError("CANCELLED", "Cancelled.", { cause: error });
   return new PyroError("INTERNAL", message, { cause: error });
 }
+
+/** What there is too little of, by the system's word for it, and the next step: no fault of ours, and none of what was asked for. */
+const lacks: Readonly<Record<string, string>> = {
+  EMFILE: "Hold fewer VMs at a time in one process, or raise its limit of open files: `ulimit -n`, LimitNOFILE= of a systemd service.",
+  ENFILE: "Hold fewer VMs at a time, or raise the host's limit of open files: sudo sysctl -w fs.file-max=NUMBER",
+  ENOMEM: "Hold fewer VMs at a time, give them less memory (--mem-mib), or end something else.",
+};
 
 /** The next step where a directory of ours can't be used. */
 export const directoriesHint = "Set XDG_CACHE_HOME and XDG_STATE_HOME to directories that you can write to.";

@@ -4,7 +4,7 @@
  */
 import { dirname } from "node:path";
 import { keepChild, keepTail } from "./child.js";
-import { cancelled } from "./deadline.js";
+import { cancelled, whenAborted } from "./deadline.js";
 import { makeDirectory } from "./directory.js";
 import { PyroError, toPyroError } from "./error.js";
 import { harmlessLine } from "./harmless.js";
@@ -53,7 +53,7 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
     return child.end();
   };
   const onAbort = () => void end();
-  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(options.signal, onAbort);
   if (options.signal?.aborted) onAbort();
   try {
     // The keeper says `waiting` when it has to wait, then `locked`.
@@ -78,7 +78,7 @@ async function ask(file: string, options: LockOptions & { try?: boolean }): Prom
     if (options.try && (await child.exited).code === 75) return undefined;
     throw lockError(file, stderr());
   } finally {
-    options.signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

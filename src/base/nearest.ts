@@ -6,7 +6,7 @@ export function nearest(word: string, candidates: readonly string[]): string[] {
   const typed = word.toLowerCase().slice(0, maxLength);
   if (typed === "") return [];
   const slips = Math.max(1, Math.floor(typed.length / 3));
-  return candidates
+  return [...new Set(candidates)]
     .map((candidate) => ({ candidate, distance: candidate.toLowerCase().startsWith(typed) ? 0 : distance(typed, candidate.toLowerCase().slice(0, maxLength)) }))
     .filter((each) => each.distance <= slips)
     .sort((a, b) => a.distance - b.distance || (a.candidate < b.candidate ? -1 : 1))

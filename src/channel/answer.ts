@@ -1,6 +1,6 @@
 /** Waiting for a request's result, and what a failed one means to the caller. */
 import { PyroError, type ErrorCode } from "../base/error.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, whenAborted } from "../base/deadline.js";
 import type { Fields } from "./message.js";
 import type { Failure, GuestStream } from "./stream.js";
 
@@ -9,14 +9,14 @@ import type { Failure, GuestStream } from "./stream.js";
  * request is cancelled and that is the error. `what` finishes "The guest could not …".
  */
 export async function answerOf(stream: GuestStream, what: string, signal?: AbortSignal, work?: Promise<void>): Promise<Fields> {
-  let onAbort = () => {};
+  let forget = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => {
+    const onAbort = () => {
       stream.cancel();
       reject(cancelled(signal));
     };
     if (signal?.aborted) onAbort();
-    else signal?.addEventListener("abort", onAbort, { once: true });
+    else forget = whenAborted(signal, onAbort);
   });
   const broken = (work ?? Promise.resolve()).then(() => new Promise<never>(() => {}));
   try {
@@ -24,7 +24,7 @@ export async function answerOf(stream: GuestStream, what: string, signal?: Abort
     if ("failure" in result) throw failureError(result.failure, what);
     return result.fields;
   } finally {
-    signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex, Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { checkSignal } from "../base/deadline.js";
+import { checkSignal, follow } from "../base/deadline.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
@@ -73,10 +73,13 @@ export interface Channel {
   forgetJob(name: string, options?: { signal?: AbortSignal }): Promise<void>;
   /** How the guest is, in its own words. */
   stats(options?: { signal?: AbortSignal }): Promise<GuestStats>;
-  /** Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. */
-  identify(identity: Identity): Promise<{ clockNs: bigint }>;
-  /** Sets the guest's clock to the host's. */
-  setClock(): Promise<{ clockNs: bigint }>;
+  /**
+   * Tells the guest who it is, what time it is and fresh randomness. The guest's clock as it was set, nanoseconds since 1970. With `until` it may take as long as that
+   * does not abort: among hundreds of guests that start at once, seconds say nothing.
+   */
+  identify(identity: Identity, until?: AbortSignal): Promise<{ clockNs: bigint }>;
+  /** Sets the guest's clock to the host's. `until` is as for `identify`. */
+  setClock(until?: AbortSignal): Promise<{ clockNs: bigint }>;
   /** 32 to 4,096 bytes. */
   addEntropy(bytes: Uint8Array): Promise<void>;
   /** The guest's uptime, milliseconds. */
@@ -93,14 +96,16 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
   const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = [], signal?: AbortSignal) => {
     checkSignal(signal);
     const stream = mux.open(fields, { result });
-    const late = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    return answerOf(stream, what, signal === undefined ? late : AbortSignal.any([late, signal])).catch((error: unknown) => {
-      if (error instanceof PyroError && error.code === "CANCELLED" && late.aborted && !signal?.aborted) {
-        throw new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
-      }
-      throw error;
+    const patience = follow(signal);
+    const late = () => new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
+    const timer = setTimeout(() => patience.abort(late()), ANSWER_DEADLINE_MS);
+    return answerOf(stream, what, patience.signal).finally(() => {
+      clearTimeout(timer);
+      patience.abort();
     });
   };
+  const askUntil = (until: AbortSignal | undefined, what: string, fields: readonly Field[], result: readonly TagName[]) =>
+    until === undefined ? ask(what, fields, result) : answerOf(mux.open(fields, { result }), what, until);
   return {
     hello,
     closed: mux.closed,
@@ -123,8 +128,8 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
     killJob: async (name, number, scope, { signal } = {}) => void (await ask(`signal the job ${name}`, killJobFields(name, number, scope), [], signal)),
     forgetJob: async (name, { signal } = {}) => void (await ask(`forget the job ${name}`, forgetJobFields(name), [], signal)),
     stats: async ({ signal } = {}) => statsOf(await ask("tell how it is", statsFields, statsResult, signal)),
-    identify: async (identity) => clockOf(await ask("take its identity", identifyFields(identity), ["CLOCK"])),
-    setClock: async () => clockOf(await ask("set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
+    identify: async (identity, until) => clockOf(await askUntil(until, "take its identity", identifyFields(identity), ["CLOCK"])),
+    setClock: async (until) => clockOf(await askUntil(until, "set its clock", [["KIND", u8(7)], ["CLOCK", now()]], ["CLOCK"])),
     addEntropy: async (bytes) => void (await ask("take entropy", [["KIND", u8(8)], ["ENTROPY", bytes]])),
     ping: async () => Number((await ask("answer a ping", [["KIND", u8(9)]], ["DURATION"])).get("DURATION")!.readBigUInt64LE()) / 1e6,
     powerOff: async () => {

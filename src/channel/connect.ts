@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex } from "node:stream";
 import { PyroError, toPyroError } from "../base/error.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, whenAborted } from "../base/deadline.js";
 import { FrameType, HEADER_BYTES, MAX_DISCARD, MAX_PAYLOAD, encodeFrame } from "./codec.js";
 import { encodeMessage, harmlessText, parseMessage, u16, type Fields } from "./message.js";
 
@@ -38,9 +38,10 @@ export function shakeHands<T>(transport: Duplex, options: ConnectOptions, takeOv
     const nonce = randomBytes(16);
     const search = new HelloSearch(nonce, options.fresh === true);
     let timer: NodeJS.Timeout | undefined;
+    let forget = () => {};
     const free = () => {
       clearTimeout(timer);
-      options.signal?.removeEventListener("abort", onAbort);
+      forget();
       transport.off("data", onData).off("end", onEnd).off("close", onEnd).off("error", onError);
     };
     const fail = (error: PyroError) => {
@@ -63,7 +64,7 @@ export function shakeHands<T>(transport: Duplex, options: ConnectOptions, takeOv
     const onError = (error: Error) => fail(new PyroError("GUEST_LOST", `The channel broke before the guest said hello: ${error.message}`, { cause: error }));
     const onAbort = () => fail(cancelled(options.signal));
     if (options.signal?.aborted) return onAbort();
-    options.signal?.addEventListener("abort", onAbort, { once: true });
+    forget = whenAborted(options.signal, onAbort);
     if (options.deadlineMs !== undefined) {
       const seconds = options.deadlineMs / 1000;
       timer = setTimeout(() => fail(new PyroError("TIMEOUT", `The guest did not say hello within ${seconds} s.${search.refusal()}`)), options.deadlineMs);

@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { cancelled, checkSignal } from "../base/deadline.js";
+import { cancelled, checkSignal, whenAborted } from "../base/deadline.js";
 import { violation } from "./codec.js";
 import { STAT_BYTES, invalid, u32, u64, u8, type Field, type TagName } from "./message.js";
 import type { Mux } from "./mux.js";
@@ -158,9 +158,7 @@ export function outputOf(mux: Mux, fields: Field[], what: string, signal: AbortS
   const stream: GuestStream = mux.open(fields, { result, outputs: 1, onOutputAbandoned: () => stream.cancel(), outputError: (end) => failureOf(end, what) });
   const output = stream.outputs[0]!.readable;
   if (signal !== undefined) {
-    const onAbort = () => output.destroy(cancelled(signal));
-    signal.addEventListener("abort", onAbort, { once: true });
-    output.once("close", () => signal.removeEventListener("abort", onAbort));
+    output.once("close", whenAborted(signal, () => output.destroy(cancelled(signal))));
   }
   return stream;
 }
@@ -184,11 +182,11 @@ function room(writable: Writable, stop: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       writable.off("drain", done).off("close", done);
-      stop.removeEventListener("abort", done);
+      forget();
       resolve();
     };
     writable.on("drain", done).on("close", done);
-    stop.addEventListener("abort", done);
+    const forget = whenAborted(stop, done);
     if (stop.aborted || writable.closed) done();
   });
 }

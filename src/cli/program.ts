@@ -189,11 +189,13 @@ function inherit(command: Command): void {
 
 /** Commander's complaint as ours: what is wrong, the nearest thing that is right, and where to read on. */
 function usageError(error: CommanderError, program: Command, args: readonly string[]): PyroError {
-  const message = error.message.replace(/^error: /, "");
   const words = wordsOf(args);
   const command = commandOf(program, words[0] === "help" ? words.slice(1) : words);
   const help = command.createHelp();
-  const candidates = error.code === "commander.unknownOption" ? help.visibleOptions(command).flatMap((each) => each.long ?? []) : error.code === "commander.unknownCommand" ? help.visibleCommands(command).map((each) => each.name()) : [];
+  // A group that does something by itself (`demo`) takes no arguments: a word behind it was meant to be one of its commands.
+  const surplus = error.code === "commander.excessArguments" && command.commands.length > 0 ? words.find((each) => !isOnTheWay(command, each)) : undefined;
+  const message = surplus === undefined ? error.message.replace(/^error: /, "") : `unknown command '${surplus}'`;
+  const candidates = error.code === "commander.unknownOption" ? help.visibleOptions(command).flatMap((each) => each.long ?? []) : error.code === "commander.unknownCommand" || surplus !== undefined ? help.visibleCommands(command).map((each) => each.name()) : [];
   const word = /'([^']+)'/.exec(message)?.[1];
   const near = word === undefined || candidates.includes(word) ? [] : nearest(word, candidates);
   const suggestion = near.length === 0 ? "" : `Did you mean ${near.join(" or ")}? `;

@@ -5,7 +5,7 @@ import { settings } from "../base/settings.js";
 import { pruneEnvironments as pruneStore, removeEnvironment as removeFromStore, pullEnvironment as pull, type Environment, type PruneOptions, type PruneResult, type PullOptions } from "../environments/index.js";
 import { checkLimit, limits } from "./limits.js";
 import { withPrepared, type Phase } from "./start.js";
-import { pruneTemplates, warmTemplate } from "./template.js";
+import { pruneTemplates, warmTemplate, type PruneTemplatesOptions } from "./template.js";
 import { environmentsOfVms } from "./vms/needed.js";
 
 export interface PullRequestOptions extends PullOptions {
@@ -65,13 +65,17 @@ export async function warmEnvironment(request: WarmRequest, options: { signal?: 
 /** Removes environments that are no longer used and templates that nothing can be forked from any more; never what a VM uses, or will when it is started again. */
 export async function pruneEnvironments(options: Omit<PruneOptions, "neededBy"> = {}): Promise<PruneResult> {
   const environments = await pruneStore({ ...options, neededBy: environmentsOfVms });
-  const templates = await pruneTemplates();
+  const templates = await pruneTemplates(forTemplates(options));
   return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
 }
 
 /** Removes one environment by its name, and the templates that were frozen from it. Throws NOT_FOUND, INVALID_STATE while there is a VM of it. */
 export async function removeEnvironment(name: string, options: Omit<PruneOptions, "olderThanSeconds" | "maxMib" | "neededBy"> = {}): Promise<PruneResult> {
   const environments = await removeFromStore(name, { ...options, neededBy: environmentsOfVms });
-  const templates = await pruneTemplates();
+  const templates = await pruneTemplates(forTemplates(options));
   return { removed: [...environments.removed, ...templates.removed], reclaimedBytes: environments.reclaimedBytes + templates.reclaimedBytes };
+}
+
+function forTemplates({ signal, onWait }: PruneOptions): PruneTemplatesOptions {
+  return { ...(signal && { signal }), ...(onWait && { onWait: () => onWait("another process is making a template") }) };
 }

@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import type { Readable, Writable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, follow, whenAborted } from "../base/deadline.js";
 import type { GuestProcess, ExecOutcome, ExecRequest as GuestExecRequest } from "../channel/index.js";
 import type { ImageConfig } from "../environments/index.js";
 import type { GatewayControl } from "../net/index.js";
@@ -156,13 +156,12 @@ async function attend(vm: Runner, guest: RunningCommand, environment: string, re
   options.onStarted?.((signal) => guest.signal(signal, "group"));
   const out = forward(guest.stdout, new Capture(request.captureBytes), request.stdout);
   const err = forward(guest.stderr, new Capture(request.captureBytes), request.stderr);
-  const unreadable = new AbortController();
+  const unreadable = follow(options.signal);
   if (request.stdin !== undefined) feed(request.stdin, guest.stdin!, (error) => unreadable.abort(error));
-  const signal = options.signal === undefined ? unreadable.signal : AbortSignal.any([options.signal, unreadable.signal]);
 
   const outputDone = Promise.all([out.done, err.done]);
   outputDone.catch(() => {}); // the command's result tells the cause
-  const { outcome, timedOut } = await untilDone(vm, guest, outputDone, request.timeoutSeconds, signal);
+  const { outcome, timedOut } = await untilDone(vm, guest, outputDone, request.timeoutSeconds, unreadable.signal).finally(() => unreadable.abort());
   const elapsedMs = performance.now() - begin;
   const exit = exitOf(outcome);
   // As a shell would, for a command that it could not execute.
@@ -219,10 +218,10 @@ async function untilDone(
     timedOut = true;
     running.breakOff();
   }, timeoutSeconds * 1000);
-  let onAbort = () => {};
+  let forget = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(cancelled(signal));
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const onAbort = () => reject(cancelled(signal));
+    forget = whenAborted(signal, onAbort);
     if (signal?.aborted) onAbort();
   });
   aborted.catch(() => {}); // when another cause came first
@@ -237,7 +236,7 @@ async function untilDone(
     throw await lossReason(vm, error);
   } finally {
     clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { cancelled, checkSignal } from "../base/deadline.js";
+import { cancelled, checkSignal, whenAborted } from "../base/deadline.js";
 import { nearest } from "../base/nearest.js";
 import type { JobRecord, SignalScope } from "../channel/index.js";
 import { breakable } from "./break-off.js";
@@ -78,8 +78,7 @@ export async function attachJob(vm: AnsweringVm, name: string, signal?: AbortSig
   checkSignal(signal);
   const attached = vm.channel.attachJob(name);
   const attachment = breakable(attached.result, [attached.stdout, attached.stderr], () => attached.detach());
-  const onAbort = () => attachment.breakOff();
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(signal, () => attachment.breakOff());
   const exit = attachment.result
     .then(
       (outcome): JobExit => {
@@ -97,7 +96,7 @@ export async function attachJob(vm: AnsweringVm, name: string, signal?: AbortSig
       },
       async (error: unknown) => Promise.reject((await lossReason(vm, error)) as Error),
     )
-    .finally(() => signal?.removeEventListener("abort", onAbort));
+    .finally(forget);
   exit.catch(() => {}); // nobody has to wait for it
   return { stdout: attached.stdout, stderr: attached.stderr, exit, detach: () => attachment.breakOff() };
 }

@@ -1,6 +1,6 @@
 /** A command in a guest that its caller talks to while it runs. */
 import type { Readable, Writable } from "node:stream";
-import { checkSignal } from "../base/deadline.js";
+import { checkSignal, whenAborted } from "../base/deadline.js";
 import type { SignalScope } from "../channel/index.js";
 import { breakable } from "./break-off.js";
 import { checkCommand, type Command } from "./command.js";
@@ -65,7 +65,7 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
     killedByUs = true;
     running.breakOff();
   };
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(signal, onAbort);
   const exit = running.result
     .then(
       (outcome): ProcessExit => {
@@ -78,7 +78,7 @@ export function spawnInVm(vm: AnsweringVm, request: SpawnRequest, signal?: Abort
     )
     .finally(() => {
       clearTimeout(timer);
-      signal?.removeEventListener("abort", onAbort);
+      forget();
     });
   const started = running.unlessGivenUp(guest.started);
   for (const each of [exit, started]) each.catch(() => {}); // nobody has to wait for them

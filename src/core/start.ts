@@ -13,6 +13,7 @@ import type { Channel } from "../channel/index.js";
 import type { OpenGateway } from "./exec.js";
 import type { NetworkStart, VmGateway } from "./gateway.js";
 import { checkHost } from "./host-room.js";
+import { introduce } from "./introduce.js";
 import { limits } from "./limits.js";
 import type { Network, PublishedPort } from "./network.js";
 import { discardTemplate, findOrMakeTemplate } from "./template.js";
@@ -102,6 +103,8 @@ export function startVm(request: StartRequest, options: StartOptions = {}): Prom
     const vm = await forkOrBoot(prepared, request, options, network);
     const { digest, config } = prepared.environment;
     return { ...vm, environmentDigest: digest, ...(config && { config }) };
+  }).catch((error: unknown) => {
+    throw toPyroError(error); // the system's own, where descriptors run out, say
   });
 }
 
@@ -110,10 +113,17 @@ async function startingNetwork(network: Network, auditFile: string | undefined):
   return (await import("./gateway.js")).prepareNetwork(network, auditFile);
 }
 
-/** The network is what keeps a VM from starting: no template is to blame, and another VM would fare no better. */
-class NetworkFailure {
-  constructor(readonly error: unknown) {}
+/** A failure that no template is to blame for. */
+class Blameless {
+  constructor(
+    readonly error: unknown,
+    /** Another VM would fare no better. */
+    readonly isFinal: boolean,
+  ) {}
 }
+
+/** Of a monitor that was killed: where memory runs out the kernel does it, and forks at a time would otherwise each take the template from the others. */
+const killedStatus = 137;
 
 async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared, { vmId = newVmId(), endsAtUptimeMs }: StartRequest, options: StartOptions, network: NetworkStart | undefined): Promise<Omit<StartedVm, "environmentDigest">> {
   const { signal, onPhase } = options;
@@ -129,16 +139,17 @@ async function forkOrBoot({ environment, spec: machine, choice, hold }: Prepared
       return await answering(() => forking!.fork(forked, choice.accelerator, template.directory, signal), forkLimits, vmId, begin, options, network);
     } catch (error) {
       checkSignal(signal);
-      if (error instanceof NetworkFailure) throw error.error;
-      if (performance.now() - begin >= spec.ttlSeconds! * 1000) throw error; // it had its time
-      const { code, message } = toPyroError(error);
-      if (templatesFault.has(code)) await discardTemplate(template, message);
+      const [cause, isBlameless] = error instanceof Blameless ? [error.error, true] : [error, false];
+      if (error instanceof Blameless && error.isFinal) throw cause;
+      if (performance.now() - begin >= spec.ttlSeconds! * 1000) throw cause; // it had its time
+      const { code, message } = toPyroError(cause);
+      if (templatesFault.has(code) && !isBlameless) await discardTemplate(template, message);
       else log("no fork", { environment: environment.name, why: message });
     }
   }
   await hold();
   return answering(() => boot(spec, { accelerator: choice.accelerator, ...(signal === undefined ? {} : { signal }) }), bootLimits, vmId, begin, options, network).catch((error: unknown) => {
-    throw error instanceof NetworkFailure ? error.error : error;
+    throw error instanceof Blameless ? error.error : error;
   });
 }
 
@@ -218,7 +229,7 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
     const card = network && { network: (await import("./guest-network.js")).guestNetwork };
     const ready = async (abort: AbortSignal) => {
       const connected = await connectChannel(vm.ports[0]!, { fresh: true, signal: abort });
-      await connected.identify({ vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card });
+      await introduce(connected, { vmId, hostname: vmId, machineId: randomBytes(16).toString("hex"), ...card }, abort);
       return connected;
     };
     const channel = await bootDeadline(vm, ready, signal, limits);
@@ -232,7 +243,8 @@ async function answering(start: () => Promise<RunningVm>, limits: BootLimits, vm
   } catch (error) {
     await vm.end();
     checkSignal(signal); // what broke because it was to end is no failure of its own
-    throw error;
+    const { reason, code } = await vm.exited;
+    throw reason === "failed" && code === killedStatus ? new Blameless(error, false) : error;
   }
 }
 
@@ -254,7 +266,7 @@ async function networkReady(network: NetworkStart, gateway: VmGateway, channel: 
     const trust = caCertificate === undefined ? {} : await (await import("./guest-trust.js")).trustInGuest(channel, caCertificate);
     return { gateway, openGateway, published, variables: { ...trust, ...placeholderVariables(network) } };
   } catch (error) {
-    throw new NetworkFailure(error);
+    throw new Blameless(error, true);
   }
 }
 

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkSignal } from "../base/deadline.js";
+import { checkSignal, follow } from "../base/deadline.js";
 import { makeDirectory } from "../base/directory.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { takeLock, tryLock, type Lock } from "../base/lock.js";
@@ -41,15 +41,25 @@ export interface TemplateOptions {
 /** A maker that died is noticed at once, so this is only ever waited out behind one that hangs. */
 const waitMs = 120_000;
 const discardWaitMs = 5_000;
+/** No template is removed for its age alone, without being asked for, before it is so old. */
+const leastAgeMs = 86_400_000;
 
 const places = {
   templates: () => join(cacheDirectory(), "templates"),
   template: (key: string) => join(places.templates(), key),
   /** Where the one that is being made is; only the holder of the lock touches it. */
   making: () => join(places.templates(), "making"),
+  /** Where one goes to be removed. */
+  removed: () => join(places.templates(), "making-removed"),
   lock: () => join(places.templates(), "making.lock"),
 };
 const lockName = "lock";
+const keyPattern = /^[0-9a-f]{64}$/;
+/** What is there while nobody has the lock was left by whoever died. */
+const unfinished: ReadonlyMap<string, string> = new Map([
+  ["making", "it was never finished"],
+  ["making-removed", "its removal was broken off"],
+]);
 
 /**
  * The template for this machine, made first if there is none. Undefined where there can't be one, for whatever reason: a VM is
@@ -79,7 +89,7 @@ export async function warmTemplate(request: TemplateRequest, options: TemplateOp
 export async function discardTemplate({ key, directory, stamp }: Template, why: string): Promise<void> {
   log("a template did not work", { key, why });
   try {
-    const lock = await takeTemplatesLock(AbortSignal.timeout(discardWaitMs));
+    const lock = await takeTemplatesLock({}, discardWaitMs);
     try {
       // Somebody else may have found the same, and made a new one already.
       if (stampText((await readManifest(directory))?.files ?? {}) === stamp) await moveAway(directory);
@@ -91,21 +101,27 @@ export async function discardTemplate({ key, directory, stamp }: Template, why: 
   }
 }
 
-/** Removes templates that no VM can be forked from any more. Those that VMs are being forked from stay. */
-export async function pruneTemplates(): Promise<{ removed: string[]; reclaimedBytes: number }> {
+export interface PruneTemplatesOptions {
+  signal?: AbortSignal;
+  /** Called once where another process makes one, which is waited for. */
+  onWait?: () => void;
+}
+
+/** Removes templates that no VM can be forked from any more. Those that VMs are being forked from stay. Throws TIMEOUT, CANCELLED. */
+export async function pruneTemplates(options: PruneTemplatesOptions = {}): Promise<{ removed: string[]; reclaimedBytes: number }> {
   const result = { removed: [] as string[], reclaimedBytes: 0 };
-  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => /^[0-9a-f]{64}$/.test(name) || name === "making");
+  const keys = (await readdir(places.templates()).catch(() => [])).filter((name) => keyPattern.test(name) || unfinished.has(name));
   if (keys.length === 0) return result;
-  const lock = await takeTemplatesLock();
+  const lock = await takeTemplatesLock(options);
   try {
     const environments = new Set((await listEnvironments()).flatMap((each) => each.digest ?? []));
     const now = { host: await forking?.host().catch(() => undefined), environments, timeMs: Date.now(), maxAgeMs: settings.templateMaxAgeSeconds() * 1000 };
     for (const key of keys) {
       const directory = places.template(key);
-      const why = key === "making" ? "it was never finished" : whyUnusable(await readManifest(directory), key, now);
+      const why = unfinished.get(key) ?? whyUnusable(await readManifest(directory), key, now);
       if (why === undefined) continue;
       const bytes = await usage(directory);
-      if (key === "making") await rm(directory, { recursive: true, force: true });
+      if (unfinished.has(key)) await rm(directory, { recursive: true, force: true });
       else if (!(await removeTemplate(directory, join(directory, lockName)))) continue;
       log("template removed", { key, why, bytes });
       result.removed.push(`template ${key.slice(0, 16)}: ${why}`);
@@ -148,7 +164,7 @@ function stampText(stamps: Record<string, string>): string {
 
 async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateRequest, options: TemplateOptions): Promise<{ template: Template; made: boolean }> {
   const { key } = wanted;
-  const lock = await takeTemplatesLock(options.signal, () => options.onPhase?.({ phase: "waiting" }));
+  const lock = await takeTemplatesLock({ ...(options.signal && { signal: options.signal }), onWait: () => options.onPhase?.({ phase: "waiting" }) });
   try {
     const found = await findTemplate(key); // somebody else may have made it while we waited
     if (found !== undefined) return { template: found, made: false };
@@ -168,6 +184,7 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
       if (await isThere(place)) await moveAway(place); // too old, or damaged; forks that run have it open
       await rename(directory, place);
       log("template made", { key, environment: request.environment.name, ms: Date.now() - begin });
+      await removeOld().catch((error: unknown) => log("old templates could not be removed", { why: toPyroError(error).message }));
       return { template: { key, directory: place, lockFile: join(place, lockName), stamp: stampText(manifest.files) }, made: true };
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
@@ -175,6 +192,20 @@ async function makeTemplate(forking: Forking, wanted: Wanted, request: TemplateR
     }
   } finally {
     await lock.release();
+  }
+}
+
+/**
+ * After each boot of the host, and for each QEMU and release, there are others, and few people prune: those of days ago would fill the disk. A day is the least, so that
+ * whoever has a short age for a moment takes nobody else's. The caller holds the lock.
+ */
+async function removeOld(): Promise<void> {
+  const maxAgeMs = Math.max(settings.templateMaxAgeSeconds() * 1000, leastAgeMs);
+  for (const key of (await readdir(places.templates())).filter((name) => keyPattern.test(name))) {
+    const directory = places.template(key);
+    const manifest = await readManifest(directory);
+    if (manifest === undefined || Date.now() - manifest.createdAtMs < maxAgeMs) continue;
+    if (await removeTemplate(directory, join(directory, lockName))) log("template removed", { key, why: "it is too old" });
   }
 }
 
@@ -190,10 +221,17 @@ async function checkSpace({ memMib }: VmSpec): Promise<void> {
 }
 
 /** One for all templates: on a host that makes two at once, neither is ready sooner. */
-async function takeTemplatesLock(signal?: AbortSignal, onWait?: () => void): Promise<Lock> {
+async function takeTemplatesLock({ signal, onWait }: PruneTemplatesOptions, ms = waitMs): Promise<Lock> {
   await makeDirectory(places.templates());
-  const patience = AbortSignal.timeout(waitMs);
-  return takeLock(places.lock(), { signal: signal === undefined ? patience : AbortSignal.any([patience, signal]), ...(onWait && { onWait }) });
+  const patience = follow(signal);
+  const late = () => new PyroError("TIMEOUT", `Another process was still making a template after ${ms / 1000} s.`, { hint: "Try again when it is done. VMs are booted until then." });
+  const timer = setTimeout(() => patience.abort(late()), ms);
+  try {
+    return await takeLock(places.lock(), { signal: patience.signal, ...(onWait && { onWait }) });
+  } finally {
+    clearTimeout(timer);
+    patience.abort();
+  }
 }
 
 /** False if a VM that was forked from it runs. */
@@ -210,7 +248,7 @@ async function removeTemplate(directory: string, lockFile: string): Promise<bool
 
 /** First its name, then what is in it: an interrupted removal never leaves half a template. The caller holds the lock that the name stands for. */
 async function moveAway(directory: string): Promise<void> {
-  const away = `${places.making()}-removed`;
+  const away = places.removed();
   await rm(away, { recursive: true, force: true });
   await rename(directory, away);
   await rm(away, { recursive: true, force: true });

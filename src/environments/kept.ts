@@ -2,7 +2,7 @@
 import { PassThrough, pipeline, type Duplex } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { keepChild, type ChildExit } from "../base/child.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, whenAborted } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 import { harmlessLine } from "../base/harmless.js";
 
@@ -43,7 +43,7 @@ export async function runKept<T>(command: string, args: readonly string[], optio
   };
   const timer = setTimeout(() => stop(new PyroError("TIMEOUT", `${command} did not end within ${options.timeoutMs / 1000} s.`)), options.timeoutMs);
   const onAbort = () => stop(cancelled(options.signal));
-  options.signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(options.signal, onAbort);
   if (options.signal?.aborted) onAbort();
   try {
     child.stdio[0]?.end(options.input);
@@ -60,7 +60,7 @@ export async function runKept<T>(command: string, args: readonly string[], optio
     return { exit: { ...exit, stderr: stderr() }, result, failure };
   } finally {
     clearTimeout(timer);
-    options.signal?.removeEventListener("abort", onAbort);
+    forget();
     await child.end();
   }
 }

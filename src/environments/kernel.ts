@@ -22,8 +22,8 @@ import { readRecord } from "./record.js";
 import { readTar, type TarEntry } from "./tar.js";
 import { makeTemporary, namesIn, removeTree } from "./temporary.js";
 
-/** What a guest needs to find its disks, its ports and its card; what these depend on comes with them. */
-export const wantedModules = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"] as const;
+/** What a guest needs to find its disks, its ports and its card, and to give memory back; what these depend on comes with them. */
+export const wantedModules = ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay", "virtio_balloon"] as const;
 
 /** A kernel in the store; all of it has been checked. */
 export interface Kernel {

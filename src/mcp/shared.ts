@@ -4,12 +4,20 @@ import { reapExpired, SharedVms } from "../core/index.js";
 import { KeptResults } from "./kept-results.js";
 import { Slots } from "./slots.js";
 
+/** Calls that start no VM and run nothing in one. Each takes descriptors and a process or two for a moment. */
+const maxBrief = 32;
+/** More than the transports let in: over standard input whole chunks of messages come at once. */
+const maxBriefWaiting = 4096;
+
 /** For calls to put away what they began, when all ends. Milliseconds. */
 const puttingAwayMs = 3000;
 
 export interface Shared {
   readonly results: KeptResults;
+  /** For those that start a VM or run something in one. */
   readonly slots: Slots;
+  /** For all others. */
+  readonly briefSlots: Slots;
   readonly vms: SharedVms;
   /** VMs that expired or lost their owner are cleared away beside the first call that makes one; starting a server does nothing of the kind. */
   clearAway(): void;
@@ -26,6 +34,7 @@ export function createShared({ maxVms = 16 }: { maxVms?: number } = {}): Shared 
   return {
     results: new KeptResults(),
     slots: new Slots(maxVms),
+    briefSlots: new Slots(maxBrief, maxBriefWaiting),
     vms: new SharedVms(),
     clearAway: () => {
       if (cleared) return;

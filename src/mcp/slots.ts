@@ -1,17 +1,19 @@
-/** How many VMs are worked with at the same time; the others wait, in the order they came. */
+/** How many calls are at work at the same time; the others wait, in the order they came. */
 import { cancelled } from "../base/deadline.js";
 import { PyroError } from "../base/error.js";
 
 /** More than any client waits for, and few enough to be remembered. */
-const maxWaiting = 256;
+const defaultMaxWaiting = 256;
 
 export class Slots {
   readonly #most: number;
+  readonly #maxWaiting: number;
   #taken = 0;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(most: number) {
+  constructor(most: number, maxWaiting = defaultMaxWaiting) {
     this.#most = most;
+    this.#maxWaiting = maxWaiting;
   }
 
   /** Runs `work` in a slot. Throws DENIED where too many wait already, CANCELLED. */
@@ -28,8 +30,8 @@ export class Slots {
   }
 
   async #wait(signal: AbortSignal, onWait: () => void): Promise<void> {
-    if (this.#waiting.length >= maxWaiting) {
-      throw new PyroError("DENIED", `${this.#most} calls work with VMs and ${maxWaiting} wait for their turn; that is as many as this server takes.`, { hint: "Try again when some of them are done." });
+    if (this.#waiting.length >= this.#maxWaiting) {
+      throw new PyroError("DENIED", `${this.#most} calls work with VMs and ${this.#maxWaiting} wait for their turn; that is as many as this server takes.`, { hint: "Try again when some of them are done." });
     }
     if (signal.aborted) throw cancelled(signal);
     onWait();

@@ -17,6 +17,8 @@ export interface Tool<Input extends z.ZodObject = z.ZodObject> {
   output: z.ZodObject;
   /** All four, and true in the worst case that the arguments allow. */
   annotations: Required<Omit<ToolAnnotations, "title">>;
+  /** It works with a VM and takes one of `shared.slots` for that, when it is about to; all others are brief. */
+  takesSlot?: true;
   /** Throws PyroError. */
   call(args: z.output<Input>, call: Call): Promise<Outcome>;
 }
@@ -52,7 +54,9 @@ async function answer(tool: Tool, raw: unknown, ctx: ServerContext, shared: Shar
   const progress = startProgress(ctx);
   try {
     const args = readArguments(tool.name, tool.input, raw);
-    const { structured, text, links = [] } = await tool.call(args, { signal: ctx.mcpReq.signal, progress, shared });
+    const { signal } = ctx.mcpReq;
+    const call = () => tool.call(args, { signal, progress, shared });
+    const { structured, text, links = [] } = await (tool.takesSlot ? call() : shared.briefSlots.use(signal, () => {}, call));
     return { content: [{ type: "text", text }, ...links], structuredContent: structured };
   } catch (error) {
     return failed(error);

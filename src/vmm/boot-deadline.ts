@@ -3,7 +3,7 @@
  * each need a minute and are fine. So the deadline counts what the guest did with the host, and time only where it did nothing.
  */
 import { PyroError } from "../base/error.js";
-import { cancelled } from "../base/deadline.js";
+import { cancelled, follow, whenAborted } from "../base/deadline.js";
 import type { RunningVm, VmExit, VmProgress } from "./vmm.js";
 
 export interface BootLimits {
@@ -26,12 +26,11 @@ export const bootLimits: BootLimits = { cpuMs: 60_000, stallMs: 60_000, stallCpu
  * `hello` gets a signal that aborts when nobody waits for it any more. The VM is not ended: whoever started it ends it.
  */
 export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal) => Promise<T>, signal?: AbortSignal, limits: BootLimits = bootLimits): Promise<T> {
-  const over = new AbortController();
-  const abort = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
-  let onAbort = () => {};
+  const over = follow(signal);
+  let forget = () => {};
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => reject(cancelled(signal));
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const onAbort = () => reject(cancelled(signal));
+    forget = whenAborted(signal, onAbort);
     if (signal?.aborted) onAbort();
   });
   const ended = vm.exited.then((exit): never => {
@@ -43,7 +42,7 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
   });
   for (const each of [aborted, ended, stuck]) each.catch(() => {});
   try {
-    const work = hello(abort);
+    const work = hello(over.signal);
     work.catch(() => {});
     // When the VM dies its port closes too, and the hello may fail first: the VM's end is the better answer.
     const told = work.catch(async (error: unknown) => {
@@ -53,7 +52,7 @@ export async function bootDeadline<T>(vm: RunningVm, hello: (abort: AbortSignal)
     return await Promise.race([told, ended, stuck, aborted]);
   } finally {
     over.abort();
-    signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

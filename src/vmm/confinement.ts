@@ -2,6 +2,7 @@
 import { runChild } from "../base/child.js";
 import { PyroError } from "../base/error.js";
 import { nativeProgram } from "../base/paths.js";
+import { fileKey, hostBootId, readFact, writeFact } from "./host-facts.js";
 
 export interface ConfinementPiece {
   name: "privileges" | "user" | "namespaces" | "files" | "calls";
@@ -21,4 +22,15 @@ export async function inspectConfinement(): Promise<ConfinementPiece[]> {
   });
   if (code !== 0 || pieces.length !== 5) throw new PyroError("INTERNAL", `The keeper can't confine a process here (status ${code}): ${stderr.slice(0, 500)}`);
   return pieces;
+}
+
+/** Whether a fork's monitor can be kept from making holes into its template's memory, which takes the filter of its calls. Asked once per boot of the host and keeper (10 ms). */
+export async function canSealMemory(): Promise<boolean> {
+  const [boot, keeper] = await Promise.all([hostBootId(), fileKey(nativeProgram("pyro-keeper"))]);
+  const key = `${boot} ${keeper}`;
+  const kept = await readFact("confinement", key);
+  if (typeof kept === "boolean") return kept;
+  const can = (await inspectConfinement()).some(({ name, had }) => name === "calls" && had);
+  await writeFact("confinement", key, can);
+  return can;
 }

@@ -90,12 +90,14 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
   });
   if (control === undefined) return undefined;
   const replies = new Replies(control);
-  const exited = replies.closed.then(async (): Promise<VmExit> => {
+  let exited: Promise<VmExit> | undefined;
+  const untilExited = async (): Promise<VmExit> => {
+    await replies.closed;
     const exit = await readExit(place);
     // Whoever deletes a VM may be faster than we are at reading how it ended, and still be at it.
     for (let waitedMs = 0; exit === undefined && existsSync(place) && waitedMs < removalMs; waitedMs += queueLookMs) await sleep(queueLookMs);
     return { reason: exit === undefined && !existsSync(place) ? "killed" : reasonOf(exit), code: exit?.status ?? null, signal: null, stderr: logTail(place, placeNames.stderr) };
-  });
+  };
   return {
     openPort: (number, signal) => connectIn(place, placeNames.port(number), signal).catch((error: unknown) => {
       if (isGone(error)) throw new PyroError("GUEST_LOST", `The VM in ${place} ended.`, { cause: error });
@@ -104,7 +106,11 @@ export async function findVm(place: string): Promise<FoundVm | undefined> {
     openGateway: () => connectIn(place, placeNames.net).catch((error: unknown) => {
       throw new PyroError("NOT_FOUND", `The VM in ${place} has no network gateway.`, { cause: error, hint: "It was started without a network, or its gateway ended; stopped and started again it has another one." });
     }),
-    exited,
+    get exited() {
+      // Not before somebody asks: most who find a VM look at it and let go of it.
+      if (exited === undefined) (exited = untilExited()).catch(() => {});
+      return exited;
+    },
     console: () => logTail(place, placeNames.console),
     own: async () => (await patiently(place, replies.ask("o", (text) => (text === "" ? undefined : text[0])), answerMs, "answer")) === "y",
     end: async () => {

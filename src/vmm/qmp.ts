@@ -37,6 +37,11 @@ export class Qmp {
     return withDeadline(this.#send(command, args), options.timeoutMs ?? 10_000, `QEMU's answer to ${command}`, options.signal);
   }
 
+  /** As `execute`, however long it takes: for whoever ends a QEMU that makes no progress, which on a host with many at once is more than a matter of seconds. */
+  order(command: string, args: Fields = {}): Promise<unknown> {
+    return this.#send(command, args);
+  }
+
   /** Hands QEMU one end of a new pair of sockets, which it knows as `name` then; gives the other end. Rejects as `execute` does. */
   async handSocket(name: string): Promise<Duplex> {
     let end: Promise<Duplex> | undefined;

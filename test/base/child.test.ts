@@ -28,6 +28,22 @@ test("a missing program is named, with the package that brings it", async () => 
   await expect(findProgram("/nowhere/apt-config")).rejects.toMatchObject({ hint: "sudo apt-get install -y apt" });
 });
 
+test("too few descriptors are the host's lack, and no fault of ours", async () => {
+  // In a process of its own, so that none but the child's start is in want of them.
+  const script = `
+    import { closeSync, openSync } from "node:fs";
+    import { runChild } from ${JSON.stringify(new URL("../../dist/base/child.js", import.meta.url).href)};
+    const taken = [];
+    try { for (;;) taken.push(openSync("/dev/null", "r")); } catch {}
+    for (const fd of taken.splice(0, 4)) closeSync(fd);
+    const error = await runChild("true", []).catch((error) => error);
+    for (const fd of taken) closeSync(fd);
+    console.log(JSON.stringify(error));`;
+  const { stdout, stderr } = await runChild("sh", ["-c", 'ulimit -n 100; exec "$0" --input-type=module -e "$1"', process.execPath, script]);
+  expect(stderr).toBe("");
+  expect(JSON.parse(stdout.toString())).toMatchObject({ code: "HOST_MISSING", message: expect.stringMatching(/^true could not be started: spawn .* EMFILE$/) as string, hint: expect.stringContaining("`ulimit -n`") as string });
+});
+
 test("children see nothing of our environment but what they need", async () => {
   process.env["PYRO_TEST_SECRET"] = "secret";
   process.env["https_proxy"] = "http://user:secret@proxy.invalid";

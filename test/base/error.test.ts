@@ -11,6 +11,9 @@ test.each([
   ["ENOTDIR", "DENIED"],
   ["ELOOP", "DENIED"],
   ["ENAMETOOLONG", "DENIED"],
+  ["EMFILE", "HOST_MISSING"],
+  ["ENFILE", "HOST_MISSING"],
+  ["ENOMEM", "HOST_MISSING"],
   ["EIO", "INTERNAL"],
 ])("%s becomes %s", (errno, code) => {
   expect(toPyroError(Object.assign(new Error("x"), { code: errno })).code).toBe(code);

@@ -19,6 +19,10 @@ test("a swap of two letters is one slip", () => {
   expect(nearest("unr", ["run"])).toEqual([]);
 });
 
+test("what is a candidate twice is offered once", () => {
+  expect(nearest("debain:12", ["debian:12", "debian:12-base", "debian:12"])).toEqual(["debian:12"]);
+});
+
 test("a word without end costs no more than a long one", () => {
   expect(nearest("x".repeat(10_000_000), names)).toEqual([]);
 });

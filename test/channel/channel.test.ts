@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { FrameType, encodeFrame } from "../../src/channel/codec.js";
 import { connectChannel } from "../../src/channel/index.js";
 import { encodeMessage, u32, u64, u8 } from "../../src/channel/message.js";
@@ -44,6 +44,23 @@ test("credit is given only as the reader takes bytes, and a reader that doesn't 
     else taken += chunk.length;
   }
   expect(credits()).toEqual([65_536, 65_536, 65_536, 65_536]);
+  channel.close();
+});
+
+test("a guest has half a minute to say who it is; while it starts, as long as whoever started it lets it", async () => {
+  const { guest, channel } = await connected();
+  const identity = { vmId: "vm-a", hostname: "vm-a", machineId: "0".repeat(32) };
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const starting = channel.identify(identity, new AbortController().signal);
+    const hurried = channel.identify(identity);
+    vi.advanceTimersByTime(3_600_000);
+    await expect(hurried).rejects.toMatchObject({ code: "TIMEOUT", message: "The guest did not take its identity within 30 s." });
+    guest.send(FrameType.RESULT, 1, encodeMessage([["CLOCK", u64(5n)]]));
+    expect(await starting).toEqual({ clockNs: 5n });
+  } finally {
+    vi.useRealTimers();
+  }
   channel.close();
 });
 

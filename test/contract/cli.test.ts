@@ -152,6 +152,7 @@ test.each([
   [["help", "vm", "exce"], 2, "Unknown command 'exce'."],
   [["rnu", "debian:12"], 2, "Unknown command 'rnu'."],
   [["env", "lst"], 2, "Unknown command 'lst'."],
+  [["demo", "olama"], 2, "Unknown command 'olama'."],
   [["env", "pull"], 2, "Missing required argument 'environment'."],
   [["env", "pull", "debain:12"], 1, "debain:12"],
   [["env", "inspect", "nothing"], 1, "nothing"],
@@ -159,7 +160,6 @@ test.each([
   [["mcp", "install"], 2, "Missing required argument 'client'."],
   [["mcp", "install", "cursr"], 1, 'No MCP client called "cursr" is known.'],
   [["mcp", "install", "cursor", "--scope", "local"], 2, "Allowed choices are user, project."],
-  [["demo", "olama"], 2, "Too many arguments for 'demo'."],
   [["demo", "ollama", "--modell", "x"], 2, "Unknown option '--modell'."],
   [["doctor", "--jsn"], 2, "Unknown option '--jsn'."],
 ])("%s: status %i, %s", (args, status, message) => {
@@ -173,6 +173,7 @@ test.each([
 test("the nearest name", () => {
   expect(pyro("rnu").stderr).toContain("Did you mean run?");
   expect(pyro("env", "lst").stderr).toContain("Did you mean list?");
+  expect(pyro("demo", "olama").stderr).toContain("Did you mean ollama?");
   expect(pyro("run", "debian:12", "--mem-mb", "5", "--", "true").stderr).toContain("Did you mean --mem-mib?");
   expect(pyro("env", "pull", "debain:12").stderr).toContain("debian:12");
   expect(pyro("vm", "exce").stderr).toBe("error: Unknown command 'exce'.\nhint: Did you mean exec? See `pyro help vm`.\n");

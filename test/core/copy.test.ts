@@ -248,6 +248,20 @@ test("a file that is replaced is there at every moment", async () => {
   expect([readFileSync(at("to"), "utf8"), statSync(at("to")).ino === before]).toEqual(["new", false]);
 });
 
+test("so is a directory", async () => {
+  for (const old of ["directory", "file"] as const) {
+    if (old === "file") writeFileSync(at("to"), "old");
+    else mkdirSync(at("to", "old"), { recursive: true });
+    const moved: string[] = [];
+    const seen = watch(directory, (event, name) => void (event === "rename" && name !== null && !/^\.pyro-[0-9a-f]{12}$/.test(name) && moved.push(name)));
+    await write([folder(""), file("new", "new")], { replace: true });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    seen.close();
+    expect([moved, readdirSync(at("to")), readdirSync(directory)]).toEqual([["to", "to"], ["new"], ["to"]]); // away and here, and no third name; when they are the same moment does not show
+    rmSync(at("to"), { recursive: true });
+  }
+});
+
 test("a name as long as names can be; a link as the whole tree", async () => {
   const name = "n".repeat(255);
   await writeHostTree(at(name), each([file("", "x")]), new CopyCounter());

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -124,6 +125,22 @@ test("10,000 calls at once are all answered, in bounded memory; also by a client
     expect(peakKb(client)).toBeLessThan(300_000);
     expect(await client.end()).toBe(0);
   }
+});
+
+test("2,000 calls at once that look at a VM and change it take few descriptors and processes", async () => {
+  const client = new RawClient([], env);
+  await client.initialize();
+  const { vm_id } = (await client.call("vm_create", { environment: "debian:12" })).result!["structuredContent"] as { vm_id: string };
+  execFileSync("prlimit", ["--pid", String(client.child.pid), "--nofile=400"]);
+  let most = 0;
+  const look = setInterval(() => (most = Math.max(most, readFileSync(`/proc/${client.child.pid}/task/${client.child.pid}/children`, "latin1").split(" ").length)), 20);
+  const answers = Array.from({ length: 2000 }, (_, index) => client.call(index % 50 === 0 ? "vm_stop" : "vm_status", { vm_id }));
+  const results = (await Promise.all(answers)).map(({ result }) => result!["structuredContent"] as { state?: string; error?: object });
+  clearInterval(look);
+  expect(results.filter(({ state }) => state !== "created" && state !== "stopped")).toEqual([]);
+  expect(most).toBeLessThan(40);
+  await client.call("vm_delete", { vm_id });
+  expect(await client.end()).toBe(0);
 });
 
 test("a client that never reads stops being read", async () => {

@@ -9,7 +9,7 @@ afterEach(async () => {
   for (const each of opened.splice(0)) await each.close();
 });
 afterAll(async () => {
-  await eventually(3000, () => leftovers(home).length === 0); // the last one's keeper is still at it for a moment
+  await eventually(() => leftovers(home).length === 0); // the last one's keeper is still at it for a moment
   expect(leftovers(home)).toEqual([]);
 });
 
@@ -43,7 +43,7 @@ test.each([
   const { status, stderr } = await collect(child);
   expect(status).toBe(130);
   expect(stderr).toContain("error: Ended by SIGINT.");
-  expect(await eventually(5000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0)).toBe(true);
 });
 
 test("a model's calls run in VMs, its mistakes come back to it, and its answer is the end", async () => {

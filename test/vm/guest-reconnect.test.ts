@@ -181,7 +181,7 @@ test.each([
   const memory = join(directory, "memory");
   const file = await opened(memory, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC);
   await file.truncate(256 * 2 ** 20);
-  const template = await boot("template", !wasConnected, { file, share: true });
+  const template = await boot("template", !wasConnected, { file, share: true, sealable: false });
   if (wasConnected) {
     const channel = await connectChannel(template.child.stdio[5]!, { fresh: true, deadlineMs: 100_000 });
     expect(await text(channel, { argv: ["echo", "warm"] })).toBe("warm");
@@ -196,7 +196,7 @@ test.each([
   for (let fork = 0; fork < 3; fork++) {
     const stdio = new Descriptors();
     const disks: Disks = { root: await opened(environment.rootDisk), scratch: { base: await opened(scratchBase), frozen: await opened(join(directory, "template.scratch")), top: await overlay("fork.scratch") } };
-    const words = forkCommand(stdio, spec(), accelerator, disks, { file: await opened(memory), share: false });
+    const words = forkCommand(stdio, spec(), accelerator, disks, { file: await opened(memory), share: false, sealable: false });
     const stateFd = stdio.add((await opened(statePath)).fd);
     const machine = await start(`fork${fork}`, words, stdio, true);
     // A client that is in line before there is a guest, or one that comes later.

@@ -61,10 +61,13 @@ test("what systemd delegated: beside our group, or in it after all that is there
 test("a killed keeper's group is cleared away by the next one", async () => {
   expect(await inGuest(`
     enable $g
-    /tmp/keeper keep --lifeline 3 --grace-ms 0 --limit pids.max=5 -- /bin/sleep 1000 3</dev/zero & sleep 0.5
+    /tmp/keeper keep --lifeline 3 --grace-ms 0 --limit pids.max=5 -- /bin/sleep 1000 3</dev/zero &
+    in_it() { cat $g/pyro/pyro-vm.*/cgroup.procs 2>/dev/null | grep -q .; }
+    until in_it; do sleep 0.1; done
     kill -9 $!; wait $! 2>/dev/null
     find $g -name 'pyro-vm.*' | wc -l
-    sleep 0.3; k --limit pids.max=5 -- /bin/true
+    while in_it; do sleep 0.1; done
+    k --limit pids.max=5 -- /bin/true
     find $g -name 'pyro-vm.*' | wc -l
   `)).toEqual(["1", "0"]);
 });

@@ -38,7 +38,7 @@ test("an ordinary user builds an environment and runs a command, without root", 
     expect(JSON.parse(again.stdout)).toMatchObject({ runtime: "PASS" });
     // What ends with pyro may need a moment more than pyro.
     const processes = () => spawnSync("pgrep", ["-au", user], { encoding: "utf8" }).stdout;
-    await eventually(10_000, () => processes() === "");
+    await eventually(() => processes() === "");
     expect(processes()).toBe("");
   } finally {
     run("userdel", ["--remove", user]);

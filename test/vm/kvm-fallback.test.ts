@@ -24,7 +24,7 @@ beforeAll(() => {
   chmodSync(join(directory, "qemu"), 0o755);
 });
 afterAll(async () => {
-  expect(await eventually(5000, () => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
+  expect(await eventually(() => processesWith(directory).length === 0), processesWith(directory).join("\n")).toBe(true);
   rmSync(directory, { recursive: true });
 });
 

@@ -13,7 +13,7 @@ for (const signal of ["SIGKILL", "SIGTERM", "SIGINT"] as const) {
       setTimeout(() => child.kill(signal), ms);
       const result = await collect(child);
       if (result.signal === null && result.status !== 0) expect([130, 143]).toContain(result.status);
-      const clean = await eventually(3000, () => leftovers(home).length === 0);
+      const clean = await eventually(() => leftovers(home).length === 0);
       expect({ ms, clean, left: leftovers(home) }).toEqual({ ms, clean: true, left: [] });
     }
   });
@@ -28,5 +28,5 @@ test("the keeper killed: QEMU goes with it and pyro says what happened", async (
   const result = await collect(child);
   expect(result.status).toBe(125);
   expect(result.stderr).toContain("error:");
-  expect(await eventually(3000, () => leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => leftovers(home).length === 0)).toBe(true);
 });

@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(async () => {
   for (const vm of Object.values(vms)) if (vm !== "") await ok("vm", "delete", vm);
   world?.end();
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await eventually(() => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
 });
 
 async function ok(...args: string[]): Promise<string> {

@@ -22,7 +22,7 @@ beforeEach(({ skip }) => {
 });
 afterAll(async () => {
   world?.end();
-  await eventually(3000, () => leftovers(home).length === 0);
+  await eventually(() => leftovers(home).length === 0);
   expect(leftovers(home)).toEqual([]);
 });
 
@@ -101,7 +101,7 @@ test("a gateway that dies takes the network along and nothing else", async () =>
   try {
     const gateway = gateways()[0]!;
     process.kill(Number(gateway), "SIGKILL");
-    await eventually(5000, () => !existsSync(`/proc/${gateway}`));
+    await eventually(() => !existsSync(`/proc/${gateway}`));
     const result = await world!.pyro(["vm", "exec", vm, "--quiet", "--", "sh", "-c", `echo alive; curl -s -m 3 http://${neighbour}/`]);
     expect(result.stdout).toBe("alive\n");
     expect([7, 28]).toContain(result.status);
@@ -120,7 +120,7 @@ test("a VM that is ended in the middle of a transfer leaves nothing behind, and 
   const running = world!.start(["run", "debian:12", "--network", "--audit-file", audit, "--", "curl", "-sSN", "http://www.example.com/bytes/100000000000"]);
   running.stdout!.once("data", () => setTimeout(() => running.kill("SIGKILL"), 500));
   await collect(running);
-  expect(await eventually(5000, () => gateways().length === 0 && leftovers(home).length === 0)).toBe(true);
+  expect(await eventually(() => gateways().length === 0 && leftovers(home).length === 0)).toBe(true);
   const records = readFileSync(audit, "utf8").trim().split("\n").map((line) => JSON.parse(line) as { type: string; bytes_received?: number });
   expect(records.map(({ type }) => type)).toEqual(["dns", "connect", "close"]);
   expect(records[2]!.bytes_received).toBeGreaterThan(1000);

@@ -48,7 +48,7 @@ export function openForMinutes(): () => Promise<void> {
   return async () => {
     stop.abort();
     await work;
-    await eventually(3000, () => leftovers(home).length === 0);
+    await eventually(() => leftovers(home).length === 0);
     const left = leftovers(home);
     rmSync(home, { recursive: true, force: true });
     if (left.length > 0) throw new Error(`open for minutes, and left behind:\n${left.join("\n")}`);
@@ -75,6 +75,6 @@ export async function outcomeOfMinutes(): Promise<Outcome | undefined> {
   const home = process.env[variable];
   if (home === undefined) return undefined;
   const path = join(home, "outcome");
-  if (!(await eventually(600_000, () => existsSync(path)))) throw new Error(`nothing was heard of it:\n${execFileSync("ps", ["-ef"], { encoding: "utf8" })}`);
+  if (!(await eventually(() => existsSync(path), 600_000))) throw new Error(`nothing was heard of it:\n${execFileSync("ps", ["-ef"], { encoding: "utf8" })}`);
   return JSON.parse(readFileSync(path, "utf8")) as Outcome;
 }

@@ -22,7 +22,7 @@ beforeAll(async () => {
 afterAll(async () => {
   if (vm !== "") await ok(["vm", "delete", vm]);
   world?.end();
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await eventually(() => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
 });
 
 /** In the guest of all tests here; standard output, of a command that must succeed. */

@@ -86,8 +86,8 @@ function openFiles(pid: string): string[] {
   });
 }
 
-/** Tries `probe` every 50 ms until it returns true; false after `ms`. */
-export async function eventually(ms: number, probe: () => boolean): Promise<boolean> {
+/** Tries `probe` every 50 ms until it returns true; false after a time that no machine needs, however busy it is: what is waited for is an event. */
+export async function eventually(probe: () => boolean, ms = 60_000): Promise<boolean> {
   const end = Date.now() + ms;
   while (!probe()) {
     if (Date.now() > end) return false;

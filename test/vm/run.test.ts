@@ -4,7 +4,7 @@ import { afterAll, expect, test } from "vitest";
 import { eventually, leftovers, pyro, startPyro, collect } from "./pyro.js";
 
 afterAll(async () => {
-  await eventually(3000, () => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
+  await eventually(() => leftovers(process.env["HOME"]!).length === 0); // the last one's keeper is still at it for a moment
   expect(leftovers(process.env["HOME"]!)).toEqual([]);
 });
 
@@ -83,7 +83,7 @@ test("captured output keeps head and tail and counts all of it", async () => {
 });
 
 test("a time-out takes the command's children too and gives 124", async () => {
-  const result = await pyro(["run", "debian:12", "--timeout-seconds", "2", "--", "sh", "-c", "echo before; sleep 100 & sleep 100"]);
+  const result = await pyro(["run", "debian:12", "--timeout-seconds", "6", "--", "sh", "-c", "echo before; sleep 100 & sleep 100"]);
   expect(result.status).toBe(124);
   expect(result.stdout).toBe("before\n");
   expect(result.stderr).toMatch(/exit_code=137 duration_ms=\d+ timed_out=true\n$/);

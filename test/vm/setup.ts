@@ -4,7 +4,7 @@ import { mkdtempSync, mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openForMinutes } from "./network-minutes.js";
-import { leftovers, pyro } from "./pyro.js";
+import { eventually, leftovers, pyro } from "./pyro.js";
 
 export default async (): Promise<() => Promise<void>> => {
   const endHome = await prepareHome(["debian:12", "debian:12-base", "debian:12-build"]);
@@ -35,6 +35,7 @@ export async function prepareHome(environments: readonly string[]): Promise<() =
   }));
   console.log(`[vm tests] the environments are there after ${Math.round((Date.now() - begin) / 1000)} s`);
   return async () => {
+    await eventually(() => leftovers(home).length === 0); // the last one's keeper is still at it for a moment
     const left = leftovers(home);
     if (kept === undefined) rmSync(home, { recursive: true, force: true });
     if (left.length > 0) throw new Error(`the tests left something behind:\n${left.join("\n")}`);

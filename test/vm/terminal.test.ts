@@ -278,6 +278,6 @@ test("an editor: a file is opened, changed, saved, and the screen is the termina
 
 test("nothing of a terminal's keeper is left", async () => {
   const left = () => processesWith(`${packageRoot}build/x86_64/pyro-keeper terminal`);
-  await eventually(30_000, () => left().length === 0);
+  await eventually(() => left().length === 0);
   expect(left()).toEqual([]);
 });

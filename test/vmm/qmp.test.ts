@@ -1,6 +1,8 @@
 import { Duplex } from "node:stream";
-import { expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 import { Qmp, maxLineBytes } from "../../src/vmm/qmp.js";
+
+afterEach(() => void vi.useRealTimers());
 
 /** A QEMU that answers as it is told to. */
 function fake(): { stream: Duplex; sent: string[]; say: (text: string) => void } {
@@ -30,6 +32,18 @@ it("negotiates without waiting, and matches answers to commands", async () => {
   for (const character of `${greeting}{"return": {}, "id": 1}\r\n{"return": "b", "id": 3}\r\n{"return": "a", "id": 2}\r\n`) say(character);
   expect(await first).toBe("a");
   expect(await second).toBe("b");
+});
+
+it("waits for an answer for seconds, and where somebody else looks at what it does, for as long as that may be", async () => {
+  vi.useFakeTimers();
+  const { stream, say } = fake();
+  const qmp = new Qmp(stream);
+  const ordered = qmp.order("migrate-incoming", { uri: "fd:9" });
+  const executed = qmp.execute("query-status");
+  vi.advanceTimersByTime(3_600_000);
+  await expect(executed).rejects.toMatchObject({ code: "TIMEOUT", message: "QEMU's answer to query-status did not happen within 10 s." });
+  say('{"return": {}, "id": 2}\n');
+  expect(await ordered).toEqual({});
 });
 
 it("hands on events", async () => {

@@ -5,7 +5,7 @@
  * name), pid (a process of the user's, or `parent`), program (one of the user's), reopen (a descriptor that may be opened once more, for writing).
  *
  * `takeover without-landlock PROGRAM ARGS` executes a program for which the kernel has no Landlock, `without-mount-calls` one that may not ask for
- * mounts in the newer way, as containers' filters have it.
+ * mounts in the newer way, as containers' filters have it, `without-questions` one that may not have a filter ask somebody.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -163,6 +163,7 @@ static void descriptors(void) {
     char *mine = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, memory, 0);
     dprintf(2, "mapping it privately is %s; ", mine == MAP_FAILED ? "refused" : (*mine = 'y', "possible"));
     attempt("get it a second time", open(self, O_RDWR));
+    dprintf(2, "holes into it are %s; ", fallocate(memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0 ? "believed in" : "refused");
 }
 
 static void network(void) {
@@ -235,10 +236,14 @@ static void tell_where(void) {
     dprintf(2, "user %s\n", getuid() >= 0x70000000 && getgid() == getuid() ? "of its own" : getuid() == 0 ? "root" : "of an ordinary one");
 }
 
-static int without(unsigned call, unsigned error, char **words) {
+/* Where the second argument has these flags. */
+static int without(unsigned call, unsigned flags, unsigned error, char **words) {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, flags),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, flags, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -249,8 +254,9 @@ static int without(unsigned call, unsigned error, char **words) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 2 && strcmp(argv[1], "without-landlock") == 0) return without(SYS_landlock_create_ruleset, ENOSYS, argv + 2);
-    if (argc > 2 && strcmp(argv[1], "without-mount-calls") == 0) return without(SYS_open_tree, EPERM, argv + 2);
+    if (argc > 2 && strcmp(argv[1], "without-landlock") == 0) return without(SYS_landlock_create_ruleset, 0, ENOSYS, argv + 2);
+    if (argc > 2 && strcmp(argv[1], "without-mount-calls") == 0) return without(SYS_open_tree, 0, EPERM, argv + 2);
+    if (argc > 2 && strcmp(argv[1], "without-questions") == 0) return without(SYS_seccomp, SECCOMP_FILTER_FLAG_NEW_LISTENER, EBUSY, argv + 2);
     for (int n = 1; n + 1 < argc; n++) if (strcmp(argv[n], "-append") == 0) snprintf(targets, sizeof targets, "%s", argv[n + 1]);
     tell_where();
     void (*const sections[])(void) = {files, descriptors, network, processes, privileges};

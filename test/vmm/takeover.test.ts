@@ -177,13 +177,13 @@ it("the same for an ordinary user; and a template's memory is for reading", () =
     return spawnSync(command, args, { stdio: ["ignore", "pipe", "pipe", memory, disk, life], encoding: "utf8" });
   };
   const pieces = parsePieces(run(["confinement"]).stdout);
-  const { stderr, status } = run(["keep", "--lifeline", "5", "--grace-ms", "0", "--confine", "reopen=3", "--", program, "-append", `${aims} reopen=3`]);
+  const { stderr, status } = run(["keep", "--lifeline", "5", "--grace-ms", "0", "--confine", "seal=3", "--", program, "-append", `${aims} reopen=3`]);
   for (const fd of [memory, disk, life]) closeSync(fd);
   expect({ status, stderr: status === 0 ? "" : stderr }).toEqual({ status: 0, stderr: "" });
   const said = check(stderr, pieces);
   expect(said).toContain("user of an ordinary one");
   if (pieces.get("calls")) {
-    expect(said).toEqual(expect.arrayContaining(["the memory is for reading", "mapping it privately is possible"]));
+    expect(said).toEqual(expect.arrayContaining(["the memory is for reading", "mapping it privately is possible", "holes into it are believed in"]));
     for (const each of ["write to a template's memory refused EBADF;", "map a template's memory for writing refused EACCES;", "get it a second time refused EACCES;"]) expect(stderr).toContain(each);
   }
   expect(readFileSync(join(own, "template"), "utf8")).toBe("this is the template\n");
@@ -192,7 +192,7 @@ it("the same for an ordinary user; and a template's memory is for reading", () =
 // Such hosts are common. In a user namespace in which no further ones may be made, and without the rights that its root has.
 const script = `for n in user mnt net pid ipc uts; do echo 0 >/proc/sys/user/max_\${n}_namespaces || exit 9; done
   aims=$1; shift
-  p="setpriv --bounding-set=-all --securebits=+noroot $*"; $p ./pyro-keeper confinement && $p ./pyro-keeper keep --lifeline 5 --grace-ms 0 --confine reopen=3 -- ./takeover -append "pid=parent reopen=3 $aims"`;
+  p="setpriv --bounding-set=-all --securebits=+noroot $*"; $p ./pyro-keeper confinement && $p ./pyro-keeper keep --lifeline 5 --grace-ms 0 --confine seal=3 -- ./takeover -append "pid=parent reopen=3 $aims"`;
 
 it.for([
   { kernel: "a kernel that has Landlock", before: [], files: true },
@@ -220,6 +220,19 @@ it.for([
   // That the attempts are real shows where nothing is in their way.
   const results = ["read a file of the user's", "read another VM's memory", "read a process of the user's environment", "list the user's directory"].map((attempt) => stderr.includes(`${attempt} DONE`));
   expect(results).toEqual(files ? [false, false, false, false] : [true, true, true, true]);
+});
+
+it("where the keeper can't answer for it, memory that others have is not given to a program at all", () => {
+  const fds = [join(directory, "template"), "/dev/zero"].map((file) => openSync(file, "r"));
+  const keep = (confine: string, ...before: string[]) => {
+    const [command = "", ...args] = [...before, nativeProgram("pyro-keeper"), "keep", "--lifeline", "4", "--grace-ms", "0", "--confine", confine, "--", "/bin/echo", "runs"];
+    const { status, stdout, stderr } = spawnSync(command, args, { stdio: ["ignore", "pipe", "pipe", ...fds], encoding: "utf8" });
+    return [status, stdout, stderr];
+  };
+  expect(keep("seal=3")).toEqual([0, "runs\n", ""]);
+  expect(keep("reopen=3", program, "without-questions")).toEqual([0, "runs\n", ""]);
+  expect(keep("seal=3", program, "without-questions")).toEqual([125, "", "pyro-keeper: memory can't be sealed here\n"]);
+  fds.forEach(closeSync);
 });
 
 function parsePieces(said: string): Map<string, boolean> {

@@ -9,7 +9,7 @@ export async function define(program: Command, context: CommandContext, [asked]:
     .addHelpText(
       "after",
       `
-The tour goes to standard output, its last line to standard error: [demo] result=ok vms=11 duration_ms=…
+The tour goes to standard output, its last line to standard error: [demo] result=ok vms=10 duration_ms=…
 
 Examples:
   pyro demo

@@ -8,8 +8,10 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { chmod, chown, lchown, link, lstat, lutimes, mkdir, open, rename, rm, symlink, utimes, type FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { runChild } from "../../base/child.js";
 import { checkSignal } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
+import { nativeProgram } from "../../base/paths.js";
 import { isHole, type TreeEntry } from "../../channel/index.js";
 import { removeAtLast } from "../../environments/index.js";
 import type { CopyCounter } from "./progress.js";
@@ -64,19 +66,27 @@ async function place(made: string, destination: string): Promise<void> {
 }
 
 /**
- * Anything but a directory is replaced in one step. A directory goes aside first, and comes back if the new one can't take its place. Until then it is not in our directory,
- * which goes with us: who kills us in between has the old one still.
+ * In one step. For directories a file system may not be able to, and then the old one goes aside first, and comes back if the new one can't take its place. Until then it is not
+ * in our directory, which goes with us: who kills us in between has the old one still.
  */
 async function replace(made: string, destination: string, directory: string): Promise<void> {
-  const old = `${directory}.old`;
   const kinds = await Promise.all([made, destination].map(kindOf));
   if (!kinds.includes("directory") || kinds[1] === undefined) return give(made, destination);
+  if (await exchange(made, destination)) return;
+  const old = `${directory}.old`;
   await rename(destination, old);
   await give(made, destination).catch(async (error: unknown) => {
     await rename(old, destination);
     throw error;
   });
   await rename(old, `${directory}/old`).catch(() => removeAll(old)); // one that its owner may not write to stays where it is
+}
+
+/** True if each has the other's place now. What is there says so, not whoever did it, who may have been ended right after. */
+async function exchange(made: string, destination: string): Promise<boolean> {
+  const { ino } = await lstat(made, { bigint: true });
+  await runChild(nativeProgram("pyro-keeper"), ["exchange", made, destination]).catch(() => undefined);
+  return (await lstat(destination, { bigint: true }).catch(() => undefined))?.ino === ino;
 }
 
 /** A directory that its owner may not write to can't get another parent, but from root: for this moment he may. */

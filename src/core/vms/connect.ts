@@ -1,6 +1,6 @@
 /** A connection of our own to a guest that others may be connected to as well. */
 import { PyroError } from "../../base/error.js";
-import { cancelled, sleep } from "../../base/deadline.js";
+import { cancelled, follow, sleep } from "../../base/deadline.js";
 import type { Channel } from "../../channel/index.js";
 import { configOf } from "../../environments/index.js";
 import type { GatewayControl } from "../../net/index.js";
@@ -66,12 +66,11 @@ export async function openGateway(found: FoundVm): Promise<{ control: GatewayCon
 /** Asks the ports until one of them answers, and lets go of all others. */
 async function firstAnswer(found: FoundVm, vmId: string, { signal, answerMs = defaultAnswerMs, ports = commandPorts }: ConnectOptions): Promise<Channel> {
   const { connectChannel } = await import("../../channel/index.js");
-  const over = new AbortController();
-  const abort = signal === undefined ? over.signal : AbortSignal.any([signal, over.signal]);
+  const over = follow(signal);
   const begin = Math.floor(Math.random() * ports.length); // everybody beginning with the same one would meet there
   const ask = async (index: number) => {
-    if (index > 0) await sleep(index * nextPortMs, abort);
-    const channel = await connectChannel(await found.openPort(ports[(begin + index) % ports.length]!, abort), { signal: abort });
+    if (index > 0) await sleep(index * nextPortMs, over.signal);
+    const channel = await connectChannel(await found.openPort(ports[(begin + index) % ports.length]!, over.signal), { signal: over.signal });
     if (!over.signal.aborted) return channel;
     channel.close();
     throw cancelled(over.signal);
@@ -85,7 +84,7 @@ async function firstAnswer(found: FoundVm, vmId: string, { signal, answerMs = de
     return await Promise.race([
       Promise.any(asked).then((channel) => channel, (error: AggregateError) => Promise.reject(error.errors[0] as Error)),
       found.exited.then(() => Promise.reject(new PyroError("GUEST_LOST", `The VM ${vmId} ended.`))),
-      sleep(answerMs, abort).then(() => Promise.reject(late)),
+      sleep(answerMs, over.signal).then(() => Promise.reject(late)),
     ]);
   } catch (error) {
     if (signal?.aborted) throw cancelled(signal);

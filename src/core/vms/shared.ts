@@ -1,5 +1,5 @@
 /** One connection to each VM for all that this process does in it: a guest has few ports, each serves one connection, and making one takes a while. */
-import { cancelled } from "../../base/deadline.js";
+import { cancelled, whenAborted } from "../../base/deadline.js";
 import type { OpenedVm } from "./open.js";
 
 /** How long a connection that nobody uses is kept for the next one, milliseconds. */
@@ -48,7 +48,6 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => reject(cancelled(signal));
     if (signal.aborted) return onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+    work.then(resolve, reject).finally(whenAborted(signal, onAbort));
   });
 }

@@ -1,5 +1,5 @@
 /** What a VM uses, as the host sees it and as the guest does. */
-import { checkSignal } from "../../base/deadline.js";
+import { checkSignal, follow } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import type { GuestStats } from "../../channel/index.js";
@@ -57,12 +57,12 @@ export async function statsVm(vmId: string, { signal }: { signal?: AbortSignal }
 }
 
 async function askGuest(known: Known, signal: AbortSignal | undefined): Promise<VmStats["guest"]> {
-  const late = AbortSignal.timeout(guestMs);
-  const enough = signal === undefined ? late : AbortSignal.any([signal, late]);
+  const enough = follow(signal);
+  const timer = setTimeout(() => enough.abort(), guestMs);
   try {
-    const vm = await connectVm(known, { signal: enough });
+    const vm = await connectVm(known, { signal: enough.signal });
     try {
-      const { uptimeMs: _uptime, ...stats } = await vm.channel.stats({ signal: enough });
+      const { uptimeMs: _uptime, ...stats } = await vm.channel.stats({ signal: enough.signal });
       return stats;
     } finally {
       vm.channel.close();
@@ -70,5 +70,8 @@ async function askGuest(known: Known, signal: AbortSignal | undefined): Promise<
   } catch (error) {
     log("a guest does not tell how it is", { vmId: known.record.vmId, why: error instanceof PyroError ? error.message : String(error) });
     return undefined;
+  } finally {
+    clearTimeout(timer);
+    enough.abort();
   }
 }

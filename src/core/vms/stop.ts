@@ -1,5 +1,5 @@
 /** Ends a VM and keeps its record, its console's log and its disk. */
-import { checkSignal, sleep } from "../../base/deadline.js";
+import { checkSignal, follow, sleep } from "../../base/deadline.js";
 import { syncDisk } from "../../vmm/index.js";
 import { connectVm, stopPort } from "./connect.js";
 import { next } from "./lifecycle.js";
@@ -32,13 +32,12 @@ export function stopVm(vmId: string, options: { signal?: AbortSignal } = {}): Pr
 
 /** Lets the guest write what it has in memory. One that does not answer, or does not want to, is ended all the same. */
 async function powerOff(known: Known, signal?: AbortSignal): Promise<void> {
-  const patience = new AbortController();
-  const enough = signal === undefined ? patience.signal : AbortSignal.any([signal, patience.signal]);
+  const patience = follow(signal);
   const work = (async () => {
-    const vm = await connectVm(known, { signal: enough, ports: [stopPort] });
+    const vm = await connectVm(known, { signal: patience.signal, ports: [stopPort] });
     await vm.channel.powerOff();
     await known.found!.exited;
   })();
-  await Promise.race([work.catch(() => {}), sleep(powerOffMs, enough).catch(() => {})]);
+  await Promise.race([work.catch(() => {}), sleep(powerOffMs, patience.signal).catch(() => {})]);
   patience.abort();
 }

@@ -13,6 +13,7 @@ export const vmCall = defineTool({
   input: z.strictObject({ vm_id: argument.vmId, command: argument.command, timeout_seconds: argument.timeoutSeconds, ...fileArguments }),
   output: execShape,
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
+  takesSlot: true,
   call: async ({ vm_id: vmId, command, timeout_seconds: timeoutSeconds = limits.timeoutSeconds.default, files, return_paths: returnPaths }, { signal, progress, shared }) => {
     checkFiles(files);
     return shared.slots.use(

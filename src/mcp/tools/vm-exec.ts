@@ -12,6 +12,7 @@ export const vmExec = defineTool({
   input: z.strictObject({ vm_id: argument.vmId, command: argument.command, timeout_seconds: argument.timeoutSeconds }),
   output: execShape,
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
+  takesSlot: true,
   call: ({ vm_id: vmId, command, timeout_seconds: timeoutSeconds }, { signal, progress, shared }) =>
     shared.slots.use(
       signal,

@@ -14,6 +14,7 @@ export const vmOpen = defineTool({
   input: z.strictObject(createArguments),
   output: vmShape,
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
+  takesSlot: true,
   call: (args, { signal, progress, shared }) => {
     shared.clearAway();
     return shared.slots.use(

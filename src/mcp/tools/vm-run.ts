@@ -27,6 +27,7 @@ export const vmRun = defineTool({
   output: execShape,
   // A VM of its own harms nothing; `allow_host_compat` and `network` reach further.
   annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
+  takesSlot: true,
   call: async ({ files, return_paths: returnPaths, ...args }, { signal, progress, shared }) => {
     checkFiles(files);
     shared.clearAway();

@@ -12,6 +12,7 @@ export const vmStart = defineTool({
   input: z.strictObject({ vm_id: argument.vmId }),
   output: vmShape,
   annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: false, openWorldHint: true },
+  takesSlot: true,
   call: ({ vm_id: vmId }, { signal, progress, shared }) =>
     shared.slots.use(
       signal,

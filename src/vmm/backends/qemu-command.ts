@@ -22,6 +22,8 @@ export class Descriptors {
   cable: number | undefined;
   /** The memory's, which QEMU takes by name only. */
   memory: number | undefined;
+  /** No holes are made into it, whatever QEMU asks for. */
+  sealed = false;
   /** The console is ours to read, or the keeper's to log. */
   constructor(logged: "ours" | "keeper" = "ours") {
     this.list = ["ignore", "ignore", "pipe", "pipe", logged === "ours" ? "pipe" : "ignore"];
@@ -44,11 +46,13 @@ export interface Disks {
 export interface MemoryFile {
   file: FileHandle;
   share: boolean;
+  /** Whether this host lets us keep a fork from making holes into it (`canSealMemory`). */
+  sealable: boolean;
 }
 
 /** The whole command line of a machine that boots; with `memory`, one that can be frozen. */
 export function bootCommand(stdio: Descriptors, spec: VmSpec, accelerator: Accelerator, tscKhz: number, disks: Disks, memory?: MemoryFile): string[] {
-  const deviceWords = devices(stdio, spec, disks); // first, as the ports have the first descriptors
+  const deviceWords = devices(stdio, spec, disks, memory); // first, as the ports have the first descriptors
   return [
     ...machine(spec, accelerator, memory === undefined ? undefined : memoryFile(stdio, spec, memory)),
     "-kernel", spec.kernel,
@@ -60,7 +64,7 @@ export function bootCommand(stdio: Descriptors, spec: VmSpec, accelerator: Accel
 
 /** The same machine, waiting for a state to go on from. It needs no kernel: that is in its memory. */
 export function forkCommand(stdio: Descriptors, spec: VmSpec, accelerator: Accelerator, disks: Disks, memory: MemoryFile): string[] {
-  const deviceWords = devices(stdio, spec, disks);
+  const deviceWords = devices(stdio, spec, disks, memory);
   return [...machine(spec, accelerator, memoryFile(stdio, spec, memory)), ...deviceWords, "-incoming", "defer"];
 }
 
@@ -80,8 +84,9 @@ function machine(spec: VmSpec, accelerator: Accelerator, memory: string | undefi
  * By descriptor, so that it is the file that was opened and checked, whatever has its name by now. QEMU opens it for writing even where it maps it
  * privately; the keeper gives it the descriptor as we have opened it, so that no fork can write to a template's memory.
  */
-function memoryFile(stdio: Descriptors, spec: VmSpec, { file, share }: MemoryFile): string {
+function memoryFile(stdio: Descriptors, spec: VmSpec, { file, share, sealable }: MemoryFile): string {
   stdio.memory = stdio.add(file.fd);
+  stdio.sealed = sealable && !share;
   return `memory-backend-file,id=ram,size=${spec.memMib}M,mem-path=/proc/self/fd/${stdio.memory},share=${share ? "on" : "off"}`;
 }
 
@@ -105,20 +110,27 @@ function kernelArguments(tsc: number, accelerator: Accelerator): string[] {
   ];
 }
 
-/**
- * The card is there also without a network, so that one template serves machines with and without one.
- *
- * No balloon: QEMU gives memory back that is a file's by punching holes into the file, also if it is mapped privately, and it is the guest
- * that says which. In a fork that would wipe the memory which all forks of a template have in common; seen with free-page reporting.
- */
-function devices(stdio: Descriptors, spec: VmSpec, disks: Disks): string[] {
+/** The card is there also without a network, so that one template serves machines with and without one. */
+function devices(stdio: Descriptors, spec: VmSpec, disks: Disks, memory: MemoryFile | undefined): string[] {
   return [
     "-chardev", `socket,id=monitor,fd=${monitorFd}`, "-mon", "chardev=monitor,mode=control",
     "-chardev", `socket,id=console,fd=${consoleFd}`, "-serial", "chardev:console",
     ...ports(stdio, spec),
     ...blockDevices(stdio, disks),
     ...card(stdio, spec),
+    ...balloon(memory),
   ];
+}
+
+/**
+ * By it the guest says which of its memory is free, and the host has that back (free page reporting; the guest loads its driver once that is worth
+ * something). QEMU lets go of its pages of it, and, where memory is a file, makes holes into the file as well, also if it is mapped privately: in a
+ * fork that would wipe the memory which all forks of a template have in common. The keeper makes it believe that it did; where it can't, there is no
+ * balloon. A page that was given back has its template's content when it is used again: `page-poison=off` tells a kernel that would count on zeros
+ * (init_on_free=1) not to report any.
+ */
+function balloon(memory: MemoryFile | undefined): string[] {
+  return memory?.sealable === false ? [] : ["-device", "virtio-balloon-device,free-page-reporting=on,page-poison=off"];
 }
 
 /** The guest's card has always been there; that it has a back end is nothing that a guest's state would show. */

@@ -12,6 +12,7 @@ import { checkSignal, sleep, withDeadline } from "../../base/deadline.js";
 import { PyroError, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { settled } from "../../base/settled.js";
+import { canSealMemory } from "../confinement.js";
 import { fileKey, hostBootId } from "../host-facts.js";
 import { tscKhz } from "../tsc.js";
 import type { Accelerator, FreezableVm, Forking, RunningVm, VmSpec } from "../vmm.js";
@@ -41,8 +42,8 @@ async function machine(spec: VmSpec, accelerator: Accelerator): Promise<string> 
     ...(spec.rootDisk !== undefined && { root: placeholder }),
     ...(spec.scratchBase !== undefined && { scratch: { base: placeholder, top: placeholder } }),
   };
-  const [tsc, cpu] = await Promise.all([tscKhz(), accelerator === "kvm" ? processor() : ""]);
-  const words = bootCommand(new Descriptors(), unplaced(spec), accelerator, tsc, disks, { file: placeholder, share: true });
+  const [tsc, sealable, cpu] = await Promise.all([tscKhz(), canSealMemory(), accelerator === "kvm" ? processor() : ""]);
+  const words = bootCommand(new Descriptors(), unplaced(spec), accelerator, tsc, disks, { file: placeholder, share: true, sealable });
   return createHash("sha256").update(JSON.stringify([words, spec.rootDisk, spec.scratchBase, cpu])).digest("hex");
 }
 
@@ -66,7 +67,7 @@ async function startTemplate(machineSpec: VmSpec, accelerator: Accelerator, dire
     return file;
   };
   try {
-    const tsc = await tscKhz(signal);
+    const [tsc, sealable] = await Promise.all([tscKhz(signal), canSealMemory()]);
     const disks: Disks = { ...(spec.rootDisk !== undefined && { root: await openDisk(spec.rootDisk, files) }) };
     if (spec.scratchBase !== undefined) {
       const base = await openDisk(spec.scratchBase, files);
@@ -78,7 +79,7 @@ async function startTemplate(machineSpec: VmSpec, accelerator: Accelerator, dire
     await memory.truncate(spec.memMib * 1048576);
     checkSignal(signal);
     const stdio = new Descriptors();
-    const args = bootCommand(stdio, spec, accelerator, tsc, disks, { file: memory, share: true });
+    const args = bootCommand(stdio, spec, accelerator, tsc, disks, { file: memory, share: true, sealable });
     const process = await launch(args, stdio, spec, accelerator, signal);
     return { ...process.vm, freeze: () => freeze(process, directory) };
   } finally {
@@ -151,7 +152,8 @@ async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, s
     const place = await opened(open(directory, constants.O_RDONLY | constants.O_DIRECTORY));
     const at = (name: string) => `/proc/self/fd/${place.fd}/${name}`;
     const ofTemplate = (name: string) => opened(open(at(name), constants.O_RDONLY));
-    const [memory, state, root, scratch] = await settled([
+    const [sealable, memory, state, root, scratch] = await settled([
+      canSealMemory(),
       ofTemplate(fileNames.memory),
       ofTemplate(fileNames.state),
       spec.rootDisk === undefined ? undefined : openDisk(spec.rootDisk, files),
@@ -160,13 +162,14 @@ async function fork(spec: VmSpec, accelerator: Accelerator, directory: string, s
     const disks: Disks = { ...(root !== undefined && { root }), ...(scratch !== undefined && { scratch }) };
     checkSignal(signal);
     const stdio = new Descriptors(spec.place === undefined ? "ours" : "keeper");
-    const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false });
+    const args = forkCommand(stdio, spec, accelerator, disks, { file: memory, share: false, sealable });
     const stateFd = stdio.add(state.fd);
     const { vm, qmp, giveUp } = await launch(args, stdio, spec, accelerator, signal);
-    // Written before QEMU reads any of it; the template was running when it was saved, so it runs as soon as it is loaded.
+    // Written before QEMU reads any of it; the template was running when it was saved, so it runs as soon as it is loaded. A QEMU that does not get to it shows
+    // in its processor time (`bootDeadline`): among hundreds that start at once a minute is nothing.
     for (const step of [
-      qmp.execute("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] }, { timeoutMs: freezeMs }),
-      qmp.execute("migrate-incoming", { uri: `fd:${stateFd}` }, { timeoutMs: freezeMs }),
+      qmp.order("migrate-set-capabilities", { capabilities: [{ capability: "x-ignore-shared", state: true }] }),
+      qmp.order("migrate-incoming", { uri: `fd:${stateFd}` }),
     ]) step.catch((error: unknown) => giveUp(toPyroError(error)));
     return vm;
   } finally {

@@ -5,7 +5,7 @@ import { Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
 import { findProgram, keepChild, keeperTtlStatus, type BesideProgram, type ChildExit, type KeptChild } from "../../base/child.js";
-import { sleep } from "../../base/deadline.js";
+import { sleep, whenAborted } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
 import { settings } from "../../base/settings.js";
 import { ConsoleLog } from "../console.js";
@@ -44,7 +44,7 @@ export async function launch(args: readonly string[], stdio: Descriptors, spec: 
     confine: {
       ...(args.includes("-kernel") && { read: [spec.kernel, spec.initramfs] }),
       ...(accelerator === "kvm" && { write: ["/dev/kvm"] }),
-      ...(stdio.memory !== undefined && { reopen: stdio.memory }),
+      ...(stdio.memory !== undefined && { [stdio.sealed ? "seal" : "reopen"]: stdio.memory }),
     },
     ...(gateway !== undefined && { beside: gateway.program }),
     ...(spec.ttlSeconds !== undefined && { ttlSeconds: spec.ttlSeconds }),
@@ -109,16 +109,19 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
     await child.end();
   };
   const onAbort = () => void end();
-  signal?.addEventListener("abort", onAbort, { once: true });
+  const forget = whenAborted(signal, onAbort);
   const exited = child.exited.then(async (exit): Promise<VmExit> => {
-    signal?.removeEventListener("abort", onAbort);
+    forget();
     const reason = given === undefined ? exitReason(exit, killed) : "failed";
     const hint = reason === "failed" && given === undefined && guestConsole.totalBytes === 0 ? await wrapperHint() : undefined;
     return { reason, ...exit, stderr: given ?? complaint(stderr.tail()), ...(hint !== undefined && { hint }) };
   });
   if (signal?.aborted) onAbort();
   // The keeper made the sockets before it started QEMU, and the child counts as started when the keeper is: so they are not there yet.
-  const connected = place === undefined ? undefined : await connectFirst(place, exited);
+  const connected = place === undefined ? undefined : await connectFirst(place, exited).catch(async (error: unknown) => {
+    await end(); // nobody but us knows of it
+    throw error;
+  });
   const control = gateway && child.stdio[gateway.controlFd]!;
   const gatewayStderr = gateway && (gateway.stderrFd === undefined ? { tail: () => logTail(place!, placeNames.netLog) } : readLog(child.stdio[gateway.stderrFd]!));
   const vm: RunningVm = {
@@ -132,7 +135,7 @@ async function attach(child: KeptChild, accelerator: Accelerator, { place: { dir
     end,
     ...(connected !== undefined && {
       release: () => {
-        signal?.removeEventListener("abort", onAbort);
+        forget();
         child.release();
         for (const stream of [...connected, child.stdio[monitorFd]!, ...(control === undefined ? [] : [control])]) stream.destroy();
       },

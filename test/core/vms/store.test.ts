@@ -83,6 +83,19 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const gone = (child: ChildProcess) => new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(undefined)));
 
+test("looking at a VM that runs begins nothing that goes on, or that could fail with nobody there", async () => {
+  await recorded();
+  await running();
+  symlinkSync("exit", join(directoryOf(), "exit")); // can't be read, as where there are no descriptors left
+  const lost: unknown[] = [];
+  const listen = (error: unknown) => void lost.push(error);
+  process.on("unhandledRejection", listen);
+  expect(await statusVm(id)).toMatchObject({ state: "started" });
+  await pause(300);
+  process.off("unhandledRejection", listen);
+  expect(lost).toEqual([]);
+});
+
 test("which environments VMs need: those that their disks were written over", async () => {
   expect(await environmentsOfVms()).toEqual(new Map());
   const digest = (of: string) => `sha256:${of.repeat(64)}`;
