@@ -113,6 +113,19 @@ test("a second image fetches only what it does not share", async () => {
   expect(blobsAsked()).toHaveLength(2); // its configuration and its upper layer
 });
 
+test("two at once that share a layer fetch it once", async () => {
+  const [lowerDigest, upperDigest] = [lower, upper].map((tar) => sha256(gzipSync(tar, { level: 1 })));
+  front.fault = async (incoming) => {
+    if (!incoming.url!.endsWith(lowerDigest!)) return false;
+    while (!front.asked.some((each) => each.includes(upperDigest!))) await new Promise((resolve) => setTimeout(resolve, 10)); // only the second one asks for that
+    await new Promise((resolve) => setTimeout(resolve, 300)); // time for it to ask for this too, if it would
+    return false;
+  };
+  await Promise.all([pullEnvironment(image(":one")), pullEnvironment(image(":two"))]);
+  expect(blobsAsked().filter((each) => each.includes(lowerDigest!))).toHaveLength(1);
+  expect([await names(image(":one")), await names(image(":two"))]).toEqual([["", "etc", "etc/hostname", "gone", "noise"], ["", "etc", "etc/hostname", "noise"]]);
+});
+
 test("by digest: what is installed is not asked for again", async () => {
   await pullEnvironment(image());
   const { manifestDigest } = (await inspectEnvironment(image())).image!;
