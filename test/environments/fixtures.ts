@@ -40,7 +40,7 @@ export async function makeKernel(parent: string): Promise<string> {
   const kernel = join(parent, "kernel");
   await mkdir(join(kernel, "modules"), { recursive: true });
   await writeFile(join(kernel, "vmlinux"), makeVmlinux());
-  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
+  for (const name of ["virtio_mmio", "virtio_blk", "virtio_console", "virtio_net", "erofs", "overlay", "virtio_balloon"]) await writeFile(join(kernel, "modules", `${name}.ko`), moduleFor(""));
   return kernel;
 }
 
@@ -81,6 +81,7 @@ const modules: readonly [string, string][] = [
   ["drivers/virtio/virtio_ring", ""],
   ["drivers/virtio/virtio", "virtio_ring"],
   ["drivers/virtio/virtio_mmio", "virtio,virtio_ring"],
+  ["drivers/virtio/virtio_balloon", "virtio,virtio_ring"],
   ["drivers/block/virtio_blk", "virtio_ring,virtio"],
   ["drivers/char/virtio_console", "virtio_ring,virtio"],
   ["drivers/net/net_failover", "failover"],

@@ -92,6 +92,7 @@ test("the initramfs has the modules in the order in which they go in", async ({ 
     "modules/07-virtio_net.ko",
     "modules/08-libcrc32c.ko",
     "modules/09-erofs.ko",
+    "modules/10-virtio_balloon.ko",
   ]);
 });
 
