@@ -386,7 +386,7 @@ describe("who asks", () => {
         proxy.fault = front.fault = (incoming, outgoing) => answer(outgoing, incoming.headers.authorization === undefined ? 401 : 404, { "www-authenticate": 'Basic realm="x"' });
         const told: string[] = [];
         await expect(pullEnvironment(`${host}/team/image:two`, { onProgress: ({ message }) => told.push(message) })).rejects.toMatchObject({ code: "NOT_FOUND" });
-        expect(told.filter((each) => each.startsWith("warning"))).toEqual(warned ? ["warning: registry.invalid:5000 is asked without TLS, so the password for it can be read on the way"] : []);
+        expect([...new Set(told)].filter((each) => each.startsWith("warning"))).toEqual(warned ? ["warning: registry.invalid:5000 is asked without TLS, so the password for it can be read on the way"] : []);
       }
     } finally {
       await proxy.close();
@@ -461,7 +461,7 @@ describe("who asks", () => {
     const pull = async () => {
       const told: string[] = [];
       await pullEnvironment(image(), { onProgress: ({ message }) => told.push(message) });
-      return told.filter((each) => each.startsWith("warning"));
+      return [...new Set(told)].filter((each) => each.startsWith("warning")); // what goes on is told again each second
     };
 
     test.each([
