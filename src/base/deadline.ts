@@ -73,6 +73,16 @@ export async function withDeadline<T>(work: Promise<T>, ms: number, what: string
   }
 }
 
+/** Settles as `work` does, or rejects with CANCELLED as soon as `signal` aborts. `work` itself is not stopped, and may fail then with nobody there. */
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(cancelled(signal));
+    if (signal.aborted) onAbort();
+    work.then(resolve, reject).finally(whenAborted(signal, onAbort));
+  });
+}
+
 /** Throws CANCELLED if `signal` has been aborted. */
 export function checkSignal(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw cancelled(signal);

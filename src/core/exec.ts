@@ -266,7 +266,7 @@ export function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; si
   if ("failure" in outcome) {
     const { errno, stage, message } = outcome.failure;
     if (stage !== "exec") {
-      throw new PyroError("INVALID_STATE", `Guest exec is unavailable: ${stage} failed: ${message}`, { hint: "The command was not run." });
+      throw new PyroError("INVALID_STATE", `Guest exec is unavailable: ${stage} failed: ${message}`, { hint: `The command was not run.${nextSteps[stage] ?? ""}` });
     }
     return { exitCode: errno === ENOENT ? 127 : 126, complaint: message };
   }
@@ -275,6 +275,12 @@ export function exitOf(outcome: ExecOutcome | undefined): { exitCode: number; si
 }
 
 const ENOENT = 2;
+
+/** Where it is the caller that can do something about it. */
+const nextSteps: Readonly<Record<string, string>> = {
+  chdir: " Give a --workdir (cwd) that is there.",
+  user: " Give a --user (user) of the guest's /etc/passwd, or a number.",
+};
 
 /** Passes a stream on to `sink` (if there is one) and into the capture; reads no faster than the sink takes it. */
 function forward(source: Readable, capture: Capture, sink: Writable | undefined): { done: Promise<void>; add: (chunk: Buffer) => boolean; captured: () => Captured } {

@@ -1,6 +1,6 @@
 /** The secret that clients over HTTP have to show. */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { writeAtomic } from "../base/atomic.js";
 import { makeDirectory } from "../base/directory.js";
@@ -12,11 +12,16 @@ export function makeToken(): string {
   return randomBytes(32).toString("base64url");
 }
 
-/** Puts a token of our own into a file for this user alone; its path. */
-export async function keepToken(token: string): Promise<string> {
-  const path = join(await makeDirectory(stateDirectory()), "mcp-token");
+/** Puts a token of our own into a file for this user alone; its path. By its port, as there may be several servers. */
+export async function keepToken(token: string, port: number): Promise<string> {
+  const path = join(await makeDirectory(stateDirectory()), `mcp-token.${port}`);
   await writeAtomic(path, `${token}\n`, 0o600);
   return path;
+}
+
+/** Called before the port is let go of: then the file may be the next server's. */
+export async function forgetToken(path: string): Promise<void> {
+  await rm(path, { force: true });
 }
 
 /** One that the user made. Throws INVALID_ARGUMENT for one that others can read, or that is too short to be a secret. */

@@ -1,7 +1,7 @@
 import type { Readable, Writable } from "node:stream";
 import { copyIn, copyOut, execInVm, limits, networkInfoOf, setNetworkOf, spawnInVm, type Command, type CopyOptions, type CopyResult, type ExecResult, type NetworkInfo, type OpenedVm, type PolicyRequest, type Refusal, type SpawnedProcess, type SpawnRequest } from "../core/index.js";
 
-import { GuestFiles } from "./files.js";
+import { GuestFiles, type Abortable } from "./files.js";
 import { GuestJobs } from "./jobs.js";
 
 export interface VmExecOptions {
@@ -88,17 +88,17 @@ export class Vm implements AsyncDisposable {
     return copyOut(this.#vm, source, destination, options);
   }
 
-  /** What the guest may reach, its ports on this host, and what it did with its network until now. */
-  async networkInfo(): Promise<NetworkInfo> {
-    return networkInfoOf(this.#vm);
+  /** What the guest may reach, its ports on this host, and what it did with its network until now. Throws CANCELLED. */
+  async networkInfo(options: Abortable = {}): Promise<NetworkInfo> {
+    return networkInfoOf(this.#vm, options);
   }
 
   /**
    * Another policy for a VM with a network, in place of the one that it has; connections that are not allowed any more are reset. With `network` false nothing is allowed.
-   * Throws INVALID_ARGUMENT, INVALID_STATE for a VM without a network, VMM_EXITED where its gateway is gone.
+   * Throws INVALID_ARGUMENT, INVALID_STATE for a VM without a network, VMM_EXITED where its gateway is gone, CANCELLED.
    */
-  async setNetwork(policy: PolicyRequest): Promise<NetworkInfo> {
-    return setNetworkOf(this.#vm, policy);
+  async setNetwork(policy: PolicyRequest, options: Abortable = {}): Promise<NetworkInfo> {
+    return setNetworkOf(this.#vm, policy, options);
   }
 
   /** Ends a VM of this process; lets go of a shared one, and ends what was begun here. Safe to call again. */

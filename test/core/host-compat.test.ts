@@ -106,7 +106,7 @@ describe.each(["bubblewrap", "nothing"])("isolated by %s", (isolation) => {
 
   test("directories and variables as in a guest; another user and what can't be are refused", async () => {
     expect(await allowed("pwd; echo $A", { cwd: "/usr/lib", env: { A: "a=b c" } })).toMatchObject({ stdout: "/usr/lib\na=b c\n" });
-    await expect(allowed("true", { cwd: "/nonexistent" })).rejects.toMatchObject({ code: "INVALID_STATE", message: "Guest exec is unavailable: chdir failed: /nonexistent: No such file or directory" });
+    await expect(allowed("true", { cwd: "/nonexistent" })).rejects.toMatchObject({ code: "INVALID_STATE", message: "Guest exec is unavailable: chdir failed: /nonexistent: No such file or directory", hint: "The command was not run. Give a --workdir (cwd) that is there." });
     await expect(allowed("true", { user: "nobody" })).rejects.toMatchObject({ code: "UNSUPPORTED", message: "A command on the host runs as you; it can't become another user." });
     await expect(allowed(["echo", Buffer.from([0xff])])).rejects.toMatchObject({ code: "UNSUPPORTED" });
   });

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -35,7 +35,7 @@ function post(body: unknown, headers: Record<string, string> = {}, path = "/mcp"
 
 test("it listens on loopback, says where, and keeps its token for this user alone", () => {
   expect(server.url).toMatch(/^http:\/\/127\.0\.0\.1:[0-9]+\/mcp$/);
-  const path = join(home, ".local/state/pyro-mcp/mcp-token");
+  const path = join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).port}`);
   expect(server.stderr()).toContain(`token_file=${path}\n`);
   expect(readFileSync(path, "utf8")).toBe(`${server.token}\n`);
   expect(statSync(path).mode & 0o777).toBe(0o600);
@@ -123,7 +123,7 @@ test("what it refuses to do", () => {
   expect(pyro("--http", "nonsense").stderr).toContain("It is ADDRESS:PORT, as 127.0.0.1:0 or [::1]:8080.");
   expect(pyro("--http", "127.0.0.1:99999")).toMatchObject({ status: 2 });
   expect(pyro("--http", new URL(server.url).host).stderr).toContain("something else listens there");
-  expect(readFileSync(join(home, ".local/state/pyro-mcp/mcp-token"), "utf8")).toBe(`${server.token}\n`); // of the one that listens
+  expect(readFileSync(join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).port}`), "utf8")).toBe(`${server.token}\n`); // of the one that listens
   expect(pyro("--tools", "some").stderr).toContain("Allowed choices are run, contract, all.");
   const token = join(home, "token");
   writeFileSync(token, "0123456789abcdef\n");
@@ -132,6 +132,17 @@ test("what it refuses to do", () => {
   writeFileSync(token, "short\n");
   chmodSync(token, 0o600);
   expect(pyro("--http", "127.0.0.1:0", "--token-file", token).stderr).toContain("holds no token");
+});
+
+test("two servers have a token each, in a file that goes with its server", async () => {
+  const tokens = () => readdirSync(join(home, ".local/state/pyro-mcp")).filter((name) => name.startsWith("mcp-token"));
+  const before = tokens();
+  const other = await serveHttp([], { HOME: home });
+  const fileOf = ({ url }: Served) => join(home, `.local/state/pyro-mcp/mcp-token.${new URL(url).port}`);
+  const kept = [server, other].map((each) => (existsSync(fileOf(each)) ? readFileSync(fileOf(each), "utf8") : ""));
+  expect(await other.end()).toBe(0);
+  expect(kept).toEqual([`${server.token}\n`, `${other.token}\n`]);
+  expect(tokens()).toEqual(before);
 });
 
 test("a token of one's own, and an address for others that was asked for", async () => {

@@ -75,7 +75,9 @@ test("what is there is not replaced unasked, in both directions", async () => {
   writeFileSync(at("here"), "mine");
   await expect(vm.copyOut("/root/one", at("here"))).rejects.toMatchObject({ code: "EXISTS" });
   expect(readFileSync(at("here"), "utf8")).toBe("mine");
-  await expect(vm.copyOut("/root/none", at("none"))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(vm.copyOut("/root/none", at("none"))).rejects.toMatchObject({ code: "NOT_FOUND", message: "/root/none is not there, in the VM.", hint: `\`pyro vm exec ${vmId} -- ls /root\` shows what is.` });
+  await expect(vm.copyOut("/root/one", at("none", "one"))).rejects.toMatchObject({ code: "NOT_FOUND", message: `The directory ${at("none")} is not there.`, hint: "Make it, or give another destination." });
+  await expect(vm.copyIn(at("one"), "/root/none/one")).rejects.toMatchObject({ code: "NOT_FOUND", message: "The directory /root/none is not there, in the VM.", hint: "Give --parents (makeParents) to have it made, or another destination." });
   await expect(vm.copyIn(at("no such"), "/root/x")).rejects.toMatchObject({ code: "NOT_FOUND" });
 });
 
@@ -111,6 +113,11 @@ test("pyro cp", async () => {
   const neither = await pyro(["cp", at("note"), at("other")]);
   expect([neither.status, neither.stderr.includes("Exactly one of source and destination")]).toEqual([2, true]);
   expect(existsSync(at("other"))).toBe(false);
+});
+
+test("a user and a directory that are not in the guest: what to give instead", async () => {
+  await expect(vm.exec("true", { user: "nobody-here" })).rejects.toMatchObject({ code: "INVALID_STATE", hint: "The command was not run. Give a --user (user) of the guest's /etc/passwd, or a number." });
+  await expect(vm.exec("true", { cwd: "/none" })).rejects.toMatchObject({ code: "INVALID_STATE", hint: "The command was not run. Give a --workdir (cwd) that is there." });
 });
 
 test("files one by one", async () => {

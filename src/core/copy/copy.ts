@@ -1,6 +1,6 @@
 /** Trees of files between host and guest. */
 import { stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { PyroError } from "../../base/error.js";
 import type { AnsweringVm } from "../exec.js";
 import { readHostTree } from "./host-tree.js";
@@ -19,6 +19,9 @@ export interface CopyOptions {
   signal?: AbortSignal;
   onProgress?: (progress: CopyProgress) => void;
 }
+
+/** One with a record can be asked for by its id. */
+type CopiedVm = AnsweringVm & { shared?: boolean };
 
 const defaultMaxBytes = 64 * 2 ** 30;
 
@@ -46,8 +49,12 @@ export async function copyIn(vm: AnsweringVm, source: string, destination: strin
     ...(options.makeParents && { makeParents: true }),
     ...(signal && { signal }),
   });
-  await unpacked.catch((error: unknown) => {
-    if (!(error instanceof PyroError) || error.code !== "EXISTS") throw error;
+  await unpacked.catch(async (error: unknown) => {
+    if (!(error instanceof PyroError)) throw error;
+    if (error.code === "NOT_FOUND" && !options.makeParents && !(await isGuestDirectory(vm, dirname(place), signal).catch(() => true))) {
+      throw new PyroError("NOT_FOUND", `The directory ${dirname(place)} is not there, in the VM.`, { cause: error, hint: "Give --parents (makeParents) to have it made, or another destination." });
+    }
+    if (error.code !== "EXISTS") throw error;
     throw new PyroError("EXISTS", `${place} is there already, in the VM.`, { cause: error, hint: "Give another name, or --force to replace what is there file by file." });
   });
   return { destination: place, entries: counter.entries, contentBytes: counter.contentBytes, skipped: counter.skipped };
@@ -57,7 +64,7 @@ export async function copyIn(vm: AnsweringVm, source: string, destination: strin
  * Copies a file or a directory with all in it out of the guest. No link of the guest's is ever followed on the host, all belongs to the caller, and set-user-id is dropped,
  * unless `archive` says so. Whole or not there. Throws NOT_FOUND, EXISTS, DENIED, DISK_FULL, PROTOCOL, GUEST_LOST, CANCELLED.
  */
-export async function copyOut(vm: AnsweringVm, source: string, destination: string, options: CopyOptions = {}): Promise<CopyResult> {
+export async function copyOut(vm: CopiedVm, source: string, destination: string, options: CopyOptions = {}): Promise<CopyResult> {
   const { signal, replace, archive, maxBytes = defaultMaxBytes } = options;
   if (!Number.isSafeInteger(maxBytes) || maxBytes < 0) throw new PyroError("INVALID_ARGUMENT", `max_bytes is ${maxBytes}; it is a whole number of bytes.`);
   const counter = new CopyCounter(options.onProgress);
@@ -86,8 +93,11 @@ async function isGuestDirectory(vm: AnsweringVm, path: string, signal?: AbortSig
 }
 
 /** Else there would be nothing in the tree, as if the guest had made a mistake. */
-async function checkCopyable(vm: AnsweringVm, path: string, signal?: AbortSignal): Promise<void> {
-  const { type } = await vm.channel.stat(path, signal && { signal });
+async function checkCopyable(vm: CopiedVm, path: string, signal?: AbortSignal): Promise<void> {
+  const { type } = await vm.channel.stat(path, signal && { signal }).catch((error: unknown) => {
+    if (!(error instanceof PyroError) || error.code !== "NOT_FOUND") throw error;
+    throw new PyroError("NOT_FOUND", `${path} is not there, in the VM.`, { cause: error, ...(vm.shared && { hint: `\`pyro vm exec ${vm.vmId} -- ls ${dirname(path)}\` shows what is.` }) });
+  });
   if (!["file", "directory", "link", "fifo"].includes(type)) throw new PyroError("INVALID_ARGUMENT", `${path} is a device or a socket, which can't be copied.`);
 }
 

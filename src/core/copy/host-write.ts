@@ -177,7 +177,7 @@ function exists(destination: string): PyroError {
 function unwritable(destination: string, error: unknown): PyroError {
   const code = systemCode(error) ?? "";
   const message = `${destination} can't be written: ${error instanceof Error ? error.message : String(error)}`;
-  if (code === "ENOENT" || code === "ENOTDIR") return new PyroError("NOT_FOUND", `The directory ${dirname(destination)} is not there.`, { cause: error });
+  if (code === "ENOENT" || code === "ENOTDIR") return new PyroError("NOT_FOUND", `The directory ${dirname(destination)} is not there.`, { cause: error, hint: "Make it, or give another destination." });
   if (["EACCES", "EPERM", "EROFS", "ELOOP", "ENAMETOOLONG", "EBUSY"].includes(code)) return new PyroError("DENIED", message, { cause: error, hint: "Give a destination that you can write to." });
   return toPyroError(error);
 }

@@ -6,7 +6,7 @@ import { configFile, configFiles, findClient, type Scope, type Client } from "./
 import { readConfig, removeConfig, writeConfig } from "./config-file.js";
 import { serverCommand } from "./server-command.js";
 import { isPyros, isWithoutServer, serversIn, withoutServer, withServer } from "./servers.js";
-import { findUndo, forgetUndo, keepUndo, undoOf, undone } from "./undo.js";
+import { findUndo, forgetUndo, isStillThere, keepUndo, undoOf, undone } from "./undo.js";
 import { UnreadableText } from "./unreadable.js";
 
 export interface Target {
@@ -42,7 +42,7 @@ export async function planInstall(target: Target, script: string): Promise<Confi
   const undo = await findUndo(file, name);
   return readable(file, () => {
     const old = serversIn(client, before ?? "").get(name);
-    if (old !== undefined && undo === undefined && !isPyros(old)) throw notOurs(client, file, name);
+    if (old !== undefined && !isPyros(old) && !isStillThere(undo, before)) throw notOurs(client, file, name);
     const after = withServer(client, before ?? "", name, entry);
     return { action: after === before ? "none" : old === undefined ? "add" : "update", title: client.title, file, name, scope, before, after };
   });
@@ -58,7 +58,7 @@ export async function planUninstall(target: Target): Promise<ConfigChange> {
     const old = serversIn(client, before ?? "").get(name);
     const facts = { title: client.title, file, name, scope, before };
     if (before === undefined || old === undefined) return { action: "none", ...facts, after: before };
-    if (undo === undefined && !isPyros(old)) throw notOurs(client, file, name);
+    if (!isPyros(old) && !isStillThere(undo, before)) throw notOurs(client, file, name);
     const exact = undo === undefined ? undefined : undone(before, undo);
     const made = exact === "" && undo!.created;
     if (made && !lstatSync(file).isSymbolicLink()) return { action: "remove", ...facts, after: undefined };

@@ -44,6 +44,11 @@ export function undone(text: string, { inserted, removed, offset, sha256 }: Undo
   return text.slice(0, at) + removed + text.slice(at + inserted.length);
 }
 
+/** Whether what the install put into the file is in it: whoever took that out by hand may have put something else of that name there. */
+export function isStillThere(undo: Undo | undefined, text: string | undefined): boolean {
+  return undo !== undefined && undo.inserted !== "" && text?.includes(undo.inserted) === true;
+}
+
 export async function keepUndo(file: string, name: string, undo: Undo): Promise<void> {
   await makeDirectory(directory());
   await writeAtomic(pathOf(file, name), JSON.stringify(undo), 0o600);

@@ -1,5 +1,5 @@
 /** One command in a VM with a record, and the VM is gone, whatever becomes of the command and of us. */
-import { checkSignal } from "../../base/deadline.js";
+import { checkSignal, unlessAborted } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import type { FoundVm } from "../../vmm/index.js";
 import { checkCommand } from "../command.js";
@@ -36,7 +36,7 @@ export async function execVm(vmId: string, request: OneCommand, options: OneComm
     found?.release();
     return execOnHost(vmId, checked, options);
   }
-  if (found !== undefined && !(await own(found))) {
+  if (found !== undefined && !(await own(found, options.signal))) {
     await checkStarted(vmId); // it may just have ended
     throw busy(vmId);
   }
@@ -51,11 +51,11 @@ export async function execVm(vmId: string, request: OneCommand, options: OneComm
   }
 }
 
-/** Lets go of it unless it is ours. */
-async function own(found: FoundVm): Promise<boolean> {
+/** Lets go of it unless it is ours; what was broken off may be, and ends with that. */
+async function own(found: FoundVm, signal: AbortSignal | undefined): Promise<boolean> {
   let isOurs = false;
   try {
-    return (isOurs = await found.own());
+    return (isOurs = await unlessAborted(found.own(), signal));
   } finally {
     if (!isOurs) found.release();
   }

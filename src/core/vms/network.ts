@@ -1,5 +1,5 @@
 /** What a VM with a record may reach, what it did with that, and another policy for one that runs. */
-import { checkSignal } from "../../base/deadline.js";
+import { checkSignal, unlessAborted } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import type { OpenGateway } from "../exec.js";
 import type { PolicyRequest, PublishedPort } from "../network.js";
@@ -57,7 +57,7 @@ export async function networkInfoVm(vmId: string, options: { signal?: AbortSigna
       ...(isGuest && (await addresses())),
       publishedPorts: network.publish,
       secrets: network.secrets.map(({ name, host }) => ({ name, host })),
-      ...(found !== undefined && isGuest && (await askGateway(() => openGateway(found)))),
+      ...(found !== undefined && isGuest && (await unlessAborted(askGateway(() => openGateway(found)), options.signal))),
     };
   } finally {
     found?.release();
@@ -65,10 +65,11 @@ export async function networkInfoVm(vmId: string, options: { signal?: AbortSigna
 }
 
 /** Of a VM in use, whoever it belongs to. */
-export async function networkInfoOf(vm: OpenedVm): Promise<NetworkInfo> {
-  if (vm.shared) return networkInfoVm(vm.vmId);
+export async function networkInfoOf(vm: OpenedVm, options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
+  if (vm.shared) return networkInfoVm(vm.vmId, options);
+  checkSignal(options.signal);
   if (vm.openGateway === undefined) return none(vm.vmId);
-  return { ...describe(vm.vmId, vm.network!.policy), ...(await addresses()), secrets: vm.network!.secrets.map(({ name, host }) => ({ name, host })), ...(await askGateway(vm.openGateway)) };
+  return { ...describe(vm.vmId, vm.network!.policy), ...(await addresses()), secrets: vm.network!.secrets.map(({ name, host }) => ({ name, host })), ...(await unlessAborted(askGateway(vm.openGateway), options.signal)) };
 }
 
 function none(vmId: string): NetworkInfo {
@@ -127,13 +128,14 @@ export async function setNetworkVm(vmId: string, request: PolicyRequest, options
 }
 
 /** Of a VM in use, whoever it belongs to. */
-export async function setNetworkOf(vm: OpenedVm, request: PolicyRequest): Promise<NetworkInfo> {
-  if (vm.shared) return setNetworkVm(vm.vmId, request);
+export async function setNetworkOf(vm: OpenedVm, request: PolicyRequest, options: { signal?: AbortSignal } = {}): Promise<NetworkInfo> {
+  if (vm.shared) return setNetworkVm(vm.vmId, request, options);
+  checkSignal(options.signal);
   const policy = await changedPolicy(request);
   if (vm.openGateway === undefined) throw noNetwork(vm.vmId);
   await tellGateway(vm.openGateway, policy);
   vm.network = { ...vm.network!, policy };
-  return networkInfoOf(vm);
+  return networkInfoOf(vm, options);
 }
 
 async function changedPolicy(request: PolicyRequest): Promise<NetworkPolicy> {

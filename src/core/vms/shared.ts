@@ -1,5 +1,5 @@
 /** One connection to each VM for all that this process does in it: a guest has few ports, each serves one connection, and making one takes a while. */
-import { cancelled, whenAborted } from "../../base/deadline.js";
+import { unlessAborted } from "../../base/deadline.js";
 import type { OpenedVm } from "./open.js";
 
 /** How long a connection that nobody uses is kept for the next one, milliseconds. */
@@ -42,12 +42,4 @@ export class SharedVms {
     if (this.#connections.get(vmId) === connection) this.#connections.delete(vmId);
     connection.vm.then((vm) => vm.close()).catch(() => {});
   }
-}
-
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(cancelled(signal));
-    if (signal.aborted) return onAbort();
-    work.then(resolve, reject).finally(whenAborted(signal, onAbort));
-  });
 }

@@ -1,5 +1,5 @@
 /** What a VM uses, as the host sees it and as the guest does. */
-import { checkSignal, follow } from "../../base/deadline.js";
+import { checkSignal, follow, unlessAborted } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import type { GuestStats } from "../../channel/index.js";
@@ -38,7 +38,7 @@ export async function statsVm(vmId: string, { signal }: { signal?: AbortSignal }
   const known = await knowVm(vmId);
   const { record, found } = known;
   try {
-    const usage = record.executionMode === "guest" ? await found?.usage() : undefined;
+    const usage = record.executionMode === "guest" && found !== undefined ? await unlessAborted(found.usage(), signal) : undefined;
     const { uptimeMs, ...host } = usage ?? {};
     const guest = usage === undefined ? undefined : await askGuest(known, signal);
     checkSignal(signal);

@@ -12,8 +12,8 @@ export const vmNetworkInfo = defineTool({
   input: z.strictObject({ vm_id: argument.vmId }),
   output: z.looseObject({ vm_id: z.string(), network_enabled: z.boolean(), policy: z.string().describe("What the guest may reach.") }),
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
-  call: async ({ vm_id: vmId }) => {
-    const info = await networkInfoVm(vmId);
+  call: async ({ vm_id: vmId }, { signal }) => {
+    const info = await networkInfoVm(vmId, { signal });
     return { structured: toJson(info) as { [key: string]: Json }, text: describe(info) };
   },
 });

@@ -12,5 +12,5 @@ export const vmStatus = defineTool({
   input: z.strictObject({ vm_id: argument.vmId }),
   output: vmShape,
   annotations: { readOnlyHint: true, destructiveHint: false, idempotentHint: true, openWorldHint: false },
-  call: async ({ vm_id: vmId }) => vmOutcome(await statusVm(vmId)),
+  call: async ({ vm_id: vmId }, { signal }) => vmOutcome(await statusVm(vmId, { signal })),
 });

@@ -334,6 +334,16 @@ test("a file that somebody else writes between the question and the answer is le
   expect(readFileSync(file, "utf8")).toBe('{ "a": 1 }');
 });
 
+test("nor is one that somebody put in place of ours, whatever is remembered of that", async () => {
+  write(".cursor/mcp.json", "{}");
+  await install("cursor");
+  const text = '{ "mcpServers": { "pyro": { "command": "pyro-the-game", "args": ["serve"] } } }';
+  const file = write(".cursor/mcp.json", text);
+  await expect(install("cursor")).rejects.toMatchObject({ code: "EXISTS", hint: "Give another --name." });
+  await expect(uninstall("cursor")).rejects.toMatchObject({ code: "EXISTS" });
+  expect(readFileSync(file, "utf8")).toBe(text);
+});
+
 test("somebody else's server of that name is neither changed nor removed", async () => {
   const text = '{ "mcpServers": { "pyro": { "command": "pyro-the-game", "args": ["serve"] } } }';
   write(".cursor/mcp.json", text);

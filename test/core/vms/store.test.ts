@@ -83,6 +83,15 @@ async function running(vmId = id, program = ["/bin/sleep", "1000"], release = tr
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const gone = (child: ChildProcess) => new Promise((resolve) => (child.exitCode === null && child.signalCode === null ? child.once("exit", resolve) : resolve(undefined)));
 
+test("what waits for a keeper that is stopped can be broken off", async () => {
+  await recorded();
+  const keeper = await running();
+  keeper.kill("SIGSTOP");
+  const signal = AbortSignal.timeout(200);
+  // Otherwise TIMEOUT, after 30 s.
+  await Promise.all([statsVm(id, { signal }), execVm(id, { command: "true" }, { signal })].map((ask) => expect(ask).rejects.toMatchObject({ code: "CANCELLED" })));
+});
+
 test("looking at a VM that runs begins nothing that goes on, or that could fail with nobody there", async () => {
   await recorded();
   await running();

@@ -57,7 +57,7 @@ class Real(unittest.TestCase):
 
     def test_sizes_time_out_and_capture(self):
         self.assertEqual(self.pyro.run_in_vm(ENVIRONMENT, command="nproc; df -m / | tail -1 | wc -l", vcpu_count=2, mem_mib=512)["stdout"], "2\n1\n")
-        late = self.pyro.run_in_vm(ENVIRONMENT, command="echo before; sleep 100", timeout_seconds=1)
+        late = self.pyro.run_in_vm(ENVIRONMENT, command="echo before; sleep 100", timeout_seconds=5)  # an emulated guest on a busy host may take a second to say so
         self.assertEqual((late["timed_out"], late["exit_code"], late["signal"], late["stdout"]), (True, 137, "SIGKILL", "before\n"))
         long = self.pyro.run_in_vm(ENVIRONMENT, command="printf BEGIN; yes | head -c 100000; printf END", capture_bytes=1024)
         self.assertEqual((long["stdout_bytes"], long["stdout_truncated"], long["stdout"][:5], long["stdout"][-3:]), (100_008, True, "BEGIN", "END"))
