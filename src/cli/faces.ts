@@ -4,6 +4,7 @@ import type { Readable, Writable } from "node:stream";
 interface ServeOptions {
   tools?: "run" | "contract" | "all";
   maxVms?: number;
+  maxRunningVms?: number;
   signal: AbortSignal;
   onError: (error: Error) => void;
 }

@@ -79,6 +79,8 @@ export async function runInVm(request: RunRequest, options: RunOptions = {}): Pr
   try {
     const command = commandOf(request, "config" in vm ? vm.config : undefined, request.environment);
     await inGuest(vm, options.before);
+    // As docker run does for an image; its own directory is made when its disk is.
+    if (cwd?.startsWith("/") && !("executionMode" in vm) && vm.config !== undefined) await vm.channel.makeDirectory(cwd, { makeParents: true, ...(signal && { signal }) });
     const result = await execInVm(vm, request.environment, { command, ...surroundings, timeoutSeconds, captureBytes, ...(options.stdin && { stdin: options.stdin }), ...(options.terminal && { terminal: options.terminal }), ...(options.stdout && { stdout: options.stdout }), ...(options.stderr && { stderr: options.stderr }) }, { ...(signal && { signal }), ...(options.onStarted && { onStarted: options.onStarted }), ...(options.onRefused && { onRefused: options.onRefused }) });
     await inGuest(vm, options.after);
     return result;

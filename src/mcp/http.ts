@@ -6,7 +6,7 @@ import { createMcpHandler, isLegacyRequest, localhostAllowedHostnames, localhost
 import { PyroError, systemCode, toPyroError } from "../base/error.js";
 import { createServerWith, type CreateServerOptions } from "./server.js";
 import { Sessions } from "./sessions.js";
-import { createShared } from "./shared.js";
+import { createShared, type VmLimits } from "./shared.js";
 import { forgetToken, keepToken, makeToken, readToken, showsToken } from "./token.js";
 
 const path = "/mcp";
@@ -17,7 +17,7 @@ const maxSessions = 64;
 const headersMs = 10_000;
 const requestMs = 60_000;
 
-export interface ServeHttpOptions extends CreateServerOptions {
+export interface ServeHttpOptions extends CreateServerOptions, VmLimits {
   /** An address or a name of this host. */
   host: string;
   /** 0 for any that is free. */
@@ -26,8 +26,6 @@ export interface ServeHttpOptions extends CreateServerOptions {
   allowRemote?: readonly string[];
   /** Holds the token; one is made when left out. */
   tokenFile?: string;
-  /** How many VMs are started or worked with at the same time; the others wait. Default 16. */
-  maxVms?: number;
   /** Ends it. */
   signal: AbortSignal;
   /** Called once clients can come. `token` is there if it was made here. */
@@ -37,14 +35,14 @@ export interface ServeHttpOptions extends CreateServerOptions {
 }
 
 /** Resolves when `signal` has ended it. Throws INVALID_ARGUMENT, DENIED. */
-export async function serveHttp({ tools, maxVms, ...options }: ServeHttpOptions): Promise<void> {
-  const shared = createShared(maxVms === undefined ? {} : { maxVms });
+export async function serveHttp({ tools, ...options }: ServeHttpOptions): Promise<void> {
+  const shared = createShared(options);
   await serveEach(() => createServerWith(tools === undefined ? {} : { tools }, shared), options);
   await shared.tidied();
 }
 
 /** The same for servers that are made elsewhere. */
-export async function serveEach(create: () => McpServer, options: Omit<ServeHttpOptions, "tools" | "maxVms">): Promise<void> {
+export async function serveEach(create: () => McpServer, options: Omit<ServeHttpOptions, "tools" | keyof VmLimits>): Promise<void> {
   const { host, port, allowRemote = [], tokenFile, signal, onListening, onError = () => {} } = options;
   if (!isLoopback(host) && allowRemote.length === 0) {
     throw new PyroError("INVALID_ARGUMENT", `${host} is not a loopback address: whoever reaches it and has the token could run commands here, and the token would cross the network unencrypted.`, {

@@ -2,6 +2,7 @@
 import { runningSleep } from "../base/deadline.js";
 import { reapExpired, SharedVms } from "../core/index.js";
 import { KeptResults } from "./kept-results.js";
+import { RunningVms } from "./running-vms.js";
 import { Slots } from "./slots.js";
 
 /** Calls that start no VM and run nothing in one. Each takes descriptors and a process or two for a moment. */
@@ -18,6 +19,7 @@ export interface Shared {
   readonly slots: Slots;
   /** For all others. */
   readonly briefSlots: Slots;
+  readonly running: RunningVms;
   readonly vms: SharedVms;
   /** VMs that expired or lost their owner are cleared away beside the first call that makes one; starting a server does nothing of the kind. */
   clearAway(): void;
@@ -27,14 +29,21 @@ export interface Shared {
   tidied(): Promise<void>;
 }
 
-/** `maxVms` is how many VMs the tools of this process start or run commands in at the same time. */
-export function createShared({ maxVms = 16 }: { maxVms?: number } = {}): Shared {
+export interface VmLimits {
+  /** How many VMs the tools of this process start or run commands in at the same time; other calls wait. Default 16. */
+  maxVms?: number;
+  /** How many VMs that outlive the calls which started them run at the same time; then there are no more. Default 64. */
+  maxRunningVms?: number;
+}
+
+export function createShared({ maxVms = 16, maxRunningVms = 64 }: VmLimits = {}): Shared {
   let cleared = false;
   const tidy = new Set<Promise<unknown>>();
   return {
     results: new KeptResults(),
     slots: new Slots(maxVms),
     briefSlots: new Slots(maxBrief, maxBriefWaiting),
+    running: new RunningVms(maxRunningVms),
     vms: new SharedVms(),
     clearAway: () => {
       if (cleared) return;

@@ -3,7 +3,7 @@ import { PassThrough, type Readable, type Writable } from "node:stream";
 import { isJSONRPCErrorResponse, isJSONRPCRequest, isJSONRPCResultResponse, type JSONRPCMessage, type MessageExtraInfo, type Transport } from "@modelcontextprotocol/server";
 import { serveStdio as serve, StdioServerTransport } from "@modelcontextprotocol/server/stdio";
 import { createServerWith, type CreateServerOptions } from "./server.js";
-import { createShared } from "./shared.js";
+import { createShared, type VmLimits } from "./shared.js";
 
 /** Of one message; `files` and the message around them fit. */
 const maxMessageBytes = 8 << 20;
@@ -16,20 +16,18 @@ const maxSubscriptions = 64;
 /** Bytes that the client may send ahead of what is read; so its end is seen although nothing more is read from it. */
 const maxAheadBytes = 1 << 20;
 
-export interface ServeStdioOptions extends CreateServerOptions {
+export interface ServeStdioOptions extends CreateServerOptions, VmLimits {
   input: Readable;
   output: Writable;
   /** Ends the connection. */
   signal?: AbortSignal;
-  /** How many VMs are started or worked with at the same time; the others wait. Default 16. */
-  maxVms?: number;
   /** Told what was wrong with what the client sent. */
   onError?: (error: Error) => void;
 }
 
 /** Resolves when the connection is over, whoever ended it. What was under way is aborted then, and its VMs end with this process if they did not before. */
-export async function serveStdio({ input, output, signal, maxVms, onError, ...options }: ServeStdioOptions): Promise<void> {
-  const shared = createShared(maxVms === undefined ? {} : { maxVms });
+export async function serveStdio({ input, output, signal, onError, ...options }: ServeStdioOptions): Promise<void> {
+  const shared = createShared(options);
   const transport = new PacedTransport(input, output);
   const handle = serve(() => createServerWith(options, shared), { transport, maxSubscriptions, ...(onError && { onerror: onError }) });
   const end = () => void handle.close();

@@ -13,6 +13,7 @@ export class FakeGuest {
 
   constructor() {
     this.port = new Duplex({
+      writableHighWaterMark: 16_384, // Node's own differs from version to version
       read() {},
       write: (chunk: Buffer, _encoding, callback) => {
         this.#decoder.push(chunk, (frame) => {

@@ -78,7 +78,7 @@ test("the same by the command, whose Node is new each time", async () => {
 let outliving: string;
 
 test("a VM that outlives its maker", async () => {
-  const { status, stdout } = await machine.sh(`vm=$(pyro vm create ${environment} ${size} --ttl-seconds 120 --start) && echo $vm && pyro vm exec $vm --quiet -- echo alive`);
+  const { status, stdout } = await machine.sh(`vm=$(pyro vm create ${environment} ${size} --ttl-seconds 90 --start) && echo $vm && pyro vm exec $vm --quiet -- echo alive`);
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/^vm-[0-9a-z]{8}\nalive\n$/) as string });
   outliving = stdout.split("\n")[0]!;
 });

@@ -67,6 +67,7 @@ test("the whole life of a VM, each step by a process of its own", async () => {
   expect(await stateOf(id)).toBe("stopped");
   expect(await exec(id, "true")).toMatchObject({ status: 125, stderr: expect.stringContaining("is stopped") });
   expect((await vm("stop", id)).status).toBe(0);
+  expect(await pyro(["env", "remove", environment])).toMatchObject({ status: 1, stderr: expect.stringContaining(`The VM ${id} is of the environment debian:12-base.`) }); // its disk fits no other
   expect((await vm("start", id)).status).toBe(0);
   expect((await exec(id, "cat", "/root/file")).stdout).toBe("kept\n");
   expect((await exec(id, "sha256sum", "/srv/a/b")).stdout).toBe(sum);

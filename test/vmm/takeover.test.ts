@@ -4,7 +4,7 @@ import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { nativeProgram } from "../../src/base/paths.js";
@@ -158,6 +158,26 @@ it("in QEMU's place, the taken-over program gets nowhere", async () => {
     if (before === undefined) delete process.env["PYRO_QEMU"];
     else process.env["PYRO_QEMU"] = before;
   }
+});
+
+// All tests here ask the keeper what can't be had, and let that pass: so somebody else is asked as well, util-linux.
+it.for([{ who: "root" }, { who: "an ordinary user" }])("what this host lets $who have, the confinement has", ({ who }, { skip }) => {
+  skip(who === "root" && !root, "these tests don't run as root");
+  const as = root && who !== "root" ? ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--"] : [];
+  const keeper = join(mkdtempSync(join(directory, "asked-")), "pyro-keeper");
+  chmodSync(dirname(keeper), 0o755);
+  copyFileSync(nativeProgram("pyro-keeper"), keeper);
+  chmodSync(keeper, 0o755);
+  const run = (...words: string[]) => spawnSync([...as, ...words][0]!, [...as, ...words].slice(1), { encoding: "utf8" });
+  const namespaces = [...(who === "root" ? [] : ["--user", "--map-root-user"]), "--mount", "--net", "--ipc", "--pid", "--uts", "--fork"];
+  const allowed = {
+    namespaces: run("unshare", ...namespaces, "true").status === 0,
+    files: run("unshare", ...namespaces, "sh", "-c", "mount -t tmpfs tmpfs /mnt && mount --bind /usr /usr").status === 0,
+    user: who === "root" && run("setpriv", "--reuid=2130706433", "--regid=2130706433", "--clear-groups", "true").status === 0,
+  };
+  const pieces = parsePieces(run(keeper, "confinement").stdout);
+  expect([...pieces.keys()]).toEqual(["privileges", "user", "namespaces", "files", "calls"]);
+  for (const [piece, is] of Object.entries(allowed)) if (is) expect([piece, pieces.get(piece)]).toEqual([piece, true]);
 });
 
 // Where tests run as root, an ordinary user's confinement is another one: it has a user namespace, and the files belong to whom it runs as.

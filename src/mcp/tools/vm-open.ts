@@ -3,6 +3,7 @@ import { checkSignal } from "../../base/deadline.js";
 import { createVm, deleteVm, startVm } from "../../core/index.js";
 import { vmShape } from "../shapes.js";
 import type { Progress } from "../progress.js";
+import type { RunningVms } from "../running-vms.js";
 import { defineTool, type Outcome } from "../tool.js";
 import { vmOutcome } from "../vm-outcome.js";
 import { createArguments, createRequest } from "./vm-create.js";
@@ -20,15 +21,15 @@ export const vmOpen = defineTool({
     return shared.slots.use(
       signal,
       () => progress.say("waiting for other calls of this server"),
-      () => shared.tidily(open(args, signal, progress)),
+      () => shared.tidily(open(args, signal, progress, shared.running)),
     );
   },
 });
 
-async function open(args: Parameters<typeof createRequest>[0], signal: AbortSignal, progress: Progress): Promise<Outcome> {
+async function open(args: Parameters<typeof createRequest>[0], signal: AbortSignal, progress: Progress, running: RunningVms): Promise<Outcome> {
   const { vmId } = await createVm(createRequest(args), { signal });
   try {
-    const vm = await startVm(vmId, { signal, onPhase: progress.phase });
+    const vm = await running.start(vmId, () => startVm(vmId, { signal, onPhase: progress.phase }));
     checkSignal(signal);
     return vmOutcome(vm);
   } catch (error) {

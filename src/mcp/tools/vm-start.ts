@@ -17,6 +17,6 @@ export const vmStart = defineTool({
     shared.slots.use(
       signal,
       () => progress.say("waiting for other calls of this server"),
-      async () => vmOutcome(await startVm(vmId, { signal, onPhase: progress.phase })),
+      async () => vmOutcome(await shared.running.start(vmId, () => startVm(vmId, { signal, onPhase: progress.phase }))),
     ),
 });
