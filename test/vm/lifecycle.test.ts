@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
 import { attachVm } from "../../src/core/vms/index.js";
+import { powerOffPatience } from "../../src/core/vms/stop.js";
 import { Pyro } from "../../src/index.js";
-import { collect, eventually, leftForGood, processesWith, pyro, startPyro, type PyroResult } from "./pyro.js";
+import { collect, eventually, leftForGood, processesWith, pyro, signalProcess, startPyro, type PyroResult } from "./pyro.js";
 
 const home = process.env["HOME"]!;
 const sdk = new Pyro();
@@ -130,6 +131,27 @@ test("a maker killed at any moment of a start leaves a VM that can be started or
       await sdk.startVm(id);
     }
     await sdk.deleteVm(id);
+  }
+});
+
+test("a guest that is slow to write its disk when it is stopped is waited for, one that does nothing is not", async () => {
+  const before = { ...powerOffPatience };
+  Object.assign(powerOffPatience, { idleMs: 2000, busyCpuMs: 20 });
+  const { vmId: id } = await sdk.createVm({ environment, memMib: 1024, ttlSeconds: 1200 });
+  await sdk.startVm(id);
+  try {
+    const { qemu } = processesOf(id);
+    expect((await exec(id, "sh", "-c", "cd /proc/sys/vm; echo 90 >dirty_ratio; echo 80 >dirty_background_ratio; echo 1000000 >dirty_writeback_centisecs; head -c 300000000 /dev/zero >/root/file")).status).toBe(0);
+    let slowed = 0;
+    const slow = setInterval(() => signalProcess(qemu, slowed++ % 10 === 0 ? "SIGCONT" : "SIGSTOP"), 20);
+    await sdk.stopVm(id).finally(() => clearInterval(slow));
+    console.log(`[vm tests] stopped in ${slowed / 50} s`);
+    await sdk.startVm(id);
+    expect((await exec(id, "sh", "-c", "wc -c </root/file; du -m /root/file | cut -f1")).stdout).toBe("300000000\n287\n");
+    process.kill(processesOf(id).qemu, "SIGSTOP");
+    expect(await sdk.stopVm(id)).toMatchObject({ state: "stopped" });
+  } finally {
+    Object.assign(powerOffPatience, before);
   }
 });
 

@@ -12,6 +12,9 @@ interface JsonFlag {
   json?: boolean;
 }
 
+/** What takes longer is said to be under way, milliseconds. */
+const slowMs = 1000;
+
 export function define(program: Program, context: CommandContext): void {
   const { output, interrupts } = context;
   const { signal } = interrupts;
@@ -43,7 +46,7 @@ Example:
       try {
         shown(output, await startVm(created.vmId, { signal, ...phases(output, "create", environment, json) }), json);
       } catch (error) {
-        await deleteVm(created.vmId); // its id was told to nobody
+        await deleteVm(created.vmId).catch(() => {}); // its id was told to nobody; why it did not start is what matters
         throw error;
       }
     });
@@ -64,7 +67,14 @@ Example:
     .description("end a VM; its record, disk and log stay until its time to live is over")
     .argument("<vm-id>", "see `pyro vm list`")
     .option("--json", "print JSON")
-    .action(async (vmId: string, flags: JsonFlag) => shown(output, await stopVm(vmId, { signal }), flags.json));
+    .action(async (vmId: string, flags: JsonFlag) => {
+      const slow = setTimeout(() => output.line(`[stop] phase=stop vm_id=${vmId} message="the guest writes its disk and powers itself off"`), slowMs);
+      try {
+        shown(output, await stopVm(vmId, { signal }), flags.json);
+      } finally {
+        clearTimeout(slow);
+      }
+    });
 
   vm.command("delete")
     .description("end VMs and remove all that is left of them")
