@@ -1,15 +1,19 @@
 /** How many VMs that calls started may go on running: those outlive their calls, and a client can forget them. */
 import { PyroError } from "../base/error.js";
-import { listVms } from "../core/index.js";
+import { listVms, type Vm } from "../core/index.js";
+
+type ListVms = () => Promise<readonly Pick<Vm, "vmId" | "state">[]>;
 
 export class RunningVms {
   readonly #most: number;
+  readonly #list: ListVms;
   /** Started here; some may have ended since. */
   readonly #started = new Set<string>();
   #starting = 0;
 
-  constructor(most: number) {
+  constructor(most: number, list: ListVms = listVms) {
     this.#most = most;
+    this.#list = list;
   }
 
   /** Starts one by `start`. Throws DENIED where as many run as may. */
@@ -35,7 +39,8 @@ export class RunningVms {
   }
 
   async #forgetEnded(): Promise<void> {
-    const running = new Set((await listVms()).filter(({ state }) => state === "started").map(({ vmId }) => vmId));
-    for (const each of this.#started) if (!running.has(each)) this.#started.delete(each);
+    const before = [...this.#started]; // what starts meanwhile is not in the list
+    const running = new Set((await this.#list()).filter(({ state }) => state === "started").map(({ vmId }) => vmId));
+    for (const each of before) if (!running.has(each)) this.#started.delete(each);
   }
 }
