@@ -64,7 +64,7 @@ async function* plain(source: AsyncIterable<Uint8Array>, shown: string): AsyncGe
   const { head, whole } = await withHead(source, 6);
   const program = unreadable.find(([magic]) => head.subarray(0, magic.length).equals(magic))?.[1];
   if (program !== undefined) {
-    await whole.return(undefined);
+    for await (const _ of whole) break; // a generator that has not begun closes nothing
     throw new PyroError("UNSUPPORTED", `${shown} is compressed with ${program}; read are gzip, zstd and what is not compressed.`, { hint: `${program} -dc ARCHIVE | pyro env pull NAME --source -` });
   }
   const { maxExpansionRatio, freeBytes } = layerLimits;
