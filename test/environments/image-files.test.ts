@@ -60,7 +60,8 @@ test("an archive that is compressed, as docker load takes it; of what is not rea
     await writeFile(path, packed);
     expect(await filesOf(path)).toEqual(["", "etc", "etc/hostname"]);
     await pullEnvironment(name, { source: "-", input: stream(packed, 1) }); // its first bytes may come one by one
-    await expect(pullEnvironment("cut", { source: "-", input: stream(packed.subarray(0, -20)) })).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID" });
+    const message = name === "gzip" ? "the archive on standard input: Its compressed data is damaged: unexpected end of file." : "the archive on standard input: Its zstd data is damaged.";
+    await expect(pullEnvironment("cut", { source: "-", input: stream(packed.subarray(0, -20)) })).rejects.toMatchObject({ code: "ENVIRONMENT_INVALID", message });
   }
   const xz = Readable.from(stream(Buffer.concat([Buffer.from("fd377a585a00", "hex"), Buffer.alloc(100)]), 3));
   await expect(pullEnvironment("xz", { source: "-", input: xz })).rejects.toMatchObject({ code: "UNSUPPORTED", message: "the archive on standard input is compressed with xz; read are gzip, zstd and what is not compressed.", hint: "xz -dc ARCHIVE | pyro env pull NAME --source -" });

@@ -75,10 +75,15 @@ async function* plain(source: AsyncIterable<Uint8Array>, shown: string): AsyncGe
       yield chunk;
     }
   };
-  for await (const chunk of uncompressed(counted())) {
-    bytes += chunk.length;
-    if (bytes > freeBytes + maxExpansionRatio * stored) throw new PyroError("ENVIRONMENT_INVALID", `The ${stored} bytes of ${shown} so far become more than ${bytes}, over the limit maxExpansionRatio (${maxExpansionRatio}).`);
-    yield chunk;
+  try {
+    for await (const chunk of uncompressed(counted())) {
+      bytes += chunk.length;
+      if (bytes > freeBytes + maxExpansionRatio * stored) throw new PyroError("ENVIRONMENT_INVALID", `Its first ${stored} bytes become ${bytes}, over the limit maxExpansionRatio (${maxExpansionRatio}).`);
+      yield chunk;
+    }
+  } catch (error) {
+    if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
+    throw new PyroError(error.code, `${shown}: ${error.message}`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });
   }
 }
 
