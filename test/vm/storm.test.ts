@@ -52,6 +52,15 @@ interface Tracked {
   written: Map<string, { disks: number; turn: number }>;
   /** Files that were written before a stop in which the guest powered itself off. */
   promised: Set<string>;
+  /** How many full disks there had been when its latest life began; undefined when that was seen to end well. */
+  lifeDisks: number | undefined;
+  /**
+   * A disk was full while it ran. What a guest's file system could not write then it does not write later, and a stop that comes when there is room again does not show it:
+   * what such a guest writes from then on is promised to nobody. What it was promised before is.
+   */
+  isDoubtful: boolean;
+  /** What was done to it, for whoever wants to know why something is lost. */
+  history: string[];
 }
 const vms = new Map<string, Tracked>();
 /** The lanes whose process is at something. */
@@ -100,6 +109,7 @@ class Lane {
     });
     clearTimeout(timer);
     running.delete(this);
+    vms.get(String(args[0]))?.history.push(`${verb} ${answer === undefined ? "killed" : (answer.error?.code ?? "done")}, full disks ${fullDisks}, exit ${exitOf(String(args[0])).trim()}`);
     if (answer === undefined) count("killed");
     const { code, message } = answer?.error ?? { code: undefined, message: "" };
     if (code !== undefined) count(`error ${code}`);
@@ -160,7 +170,7 @@ class Lane {
     const answer = await this.run("create", { environment: "debian:12-base", memMib: 256, ttlSeconds });
     if (answer?.result === undefined) return undefined;
     const { vmId } = answer.result as { vmId: string };
-    const vm: Tracked = { state: "created", lasts: ttlSeconds === lastingSeconds, turn: 0, written: new Map(), promised: new Set() };
+    const vm: Tracked = { state: "created", lasts: ttlSeconds === lastingSeconds, turn: 0, written: new Map(), promised: new Set(), lifeDisks: undefined, isDoubtful: false, history: [] };
     vms.set(vmId, vm);
     return [vmId, vm];
   }
@@ -178,6 +188,8 @@ class Lane {
 
   async #start(id: string, vm: Tracked): Promise<void> {
     vm.turn++;
+    if (vm.lifeDisks !== undefined && vm.lifeDisks !== fullDisks) vm.isDoubtful = true;
+    vm.lifeDisks = fullDisks;
     if ((await this.run("start", id))?.result !== undefined) vm.state = "started";
     vm.turn++;
   }
@@ -196,7 +208,9 @@ class Lane {
     const got = new Set((answer!.result as { stdout: string }).stdout.split("\n"));
     count("checked");
     counts["files checked"] = (counts["files checked"] ?? 0) + wanted.length;
-    for (const each of wanted) if (!got.has(each)) wrong.push(`${id} lost ${each}`);
+    const lost = wanted.filter((each) => !got.has(each));
+    wrong.push(...lost.map((each) => `${id} lost ${each}`));
+    if (lost.length > 0) console.log(`[storm] ${id}: ${vm.history.join("; ")}; there: ${[...got].filter((each) => each.startsWith("file-")).join()}`);
   }
 
   async #stop(id: string, vm: Tracked): Promise<void> {
@@ -210,6 +224,9 @@ class Lane {
     // A guest that was ended as it was, as it did not power itself off in time, was promised nothing.
     if (!isNormal) return;
     count("stopped normally");
+    if (vm.lifeDisks !== fullDisks) vm.isDoubtful = true;
+    vm.lifeDisks = undefined;
+    if (vm.isDoubtful) return;
     for (const [name, { disks }] of before) if (disks === fullDisks) vm.promised.add(name);
   }
 }
