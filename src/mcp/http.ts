@@ -65,13 +65,14 @@ export async function serveEach(create: () => McpServer, options: Omit<ServeHttp
     });
   });
   server.maxConnections = maxConnections;
-  const { address, family, port: bound } = await listen(server, host, port);
+  const { address, port: bound } = await listen(server, host, port);
+  const where = `${bracketed(address)}:${bound}`;
   let ownFile: string | undefined;
   try {
     // Not before: a server that can't listen must not take the file away from the one that does.
-    if (tokenFile === undefined) ownFile = await keepToken(token, bound);
+    if (tokenFile === undefined) ownFile = await keepToken(token, where);
     const tokenPath = tokenFile ?? ownFile!;
-    onListening({ url: `http://${family === "IPv6" ? `[${address}]` : address}:${bound}${path}`, tokenPath, ...(tokenFile === undefined && { token }) });
+    onListening({ url: `http://${where}${path}`, tokenPath, ...(tokenFile === undefined && { token }) });
   } catch (error) {
     if (ownFile !== undefined) await forgetToken(ownFile).catch(onError);
     server.close();

@@ -1,15 +1,19 @@
 /** How many VMs that calls started may go on running: those outlive their calls, and a client can forget them. */
-import { PyroError } from "../base/error.js";
-import { listVms } from "../core/index.js";
+import { PyroError, toPyroError } from "../base/error.js";
+import { statusVm, type Vm } from "../core/index.js";
+
+type StatusVm = (vmId: string) => Promise<Pick<Vm, "state">>;
 
 export class RunningVms {
   readonly #most: number;
+  readonly #status: StatusVm;
   /** Started here; some may have ended since. */
   readonly #started = new Set<string>();
   #starting = 0;
 
-  constructor(most: number) {
+  constructor(most: number, status: StatusVm = statusVm) {
     this.#most = most;
+    this.#status = status;
   }
 
   /** Starts one by `start`. Throws DENIED where as many run as may. */
@@ -35,7 +39,11 @@ export class RunningVms {
   }
 
   async #forgetEnded(): Promise<void> {
-    const running = new Set((await listVms()).filter(({ state }) => state === "started").map(({ vmId }) => vmId));
-    for (const each of this.#started) if (!running.has(each)) this.#started.delete(each);
+    for (const each of this.#started) if (await this.#hasEnded(each)) this.#started.delete(each);
+  }
+
+  /** One that can't be looked at may run. */
+  async #hasEnded(vmId: string): Promise<boolean> {
+    return this.#status(vmId).then(({ state }) => state !== "started", (error: unknown) => toPyroError(error).code === "NOT_FOUND");
   }
 }

@@ -31,7 +31,7 @@ export class Slots {
 
   async #wait(signal: AbortSignal, onWait: () => void): Promise<void> {
     if (this.#waiting.length >= this.#maxWaiting) {
-      throw new PyroError("DENIED", `${this.#most} calls work with VMs and ${this.#maxWaiting} wait for their turn; that is as many as this server takes.`, { hint: "Try again when some of them are done." });
+      throw new PyroError("DENIED", `${this.#most} calls are at work and ${this.#maxWaiting} wait for their turn; that is as many as this server takes.`, { hint: "Try again when some of them are done." });
     }
     if (signal.aborted) throw cancelled(signal);
     onWait();

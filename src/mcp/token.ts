@@ -12,14 +12,14 @@ export function makeToken(): string {
   return randomBytes(32).toString("base64url");
 }
 
-/** Puts a token of our own into a file for this user alone; its path. By its port, as there may be several servers. */
-export async function keepToken(token: string, port: number): Promise<string> {
-  const path = join(await makeDirectory(stateDirectory()), `mcp-token.${port}`);
+/** Puts a token of our own into a file for this user alone; its path. By the server's address (`127.0.0.1:8765`): two may have one port, `127.0.0.1` and `[::1]`. */
+export async function keepToken(token: string, address: string): Promise<string> {
+  const path = join(await makeDirectory(stateDirectory()), `mcp-token.${address}`);
   await writeAtomic(path, `${token}\n`, 0o600);
   return path;
 }
 
-/** Called before the port is let go of: then the file may be the next server's. */
+/** Called before the address is let go of: then the file may be the next server's. */
 export async function forgetToken(path: string): Promise<void> {
   await rm(path, { force: true });
 }

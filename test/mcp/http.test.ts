@@ -35,7 +35,7 @@ function post(body: unknown, headers: Record<string, string> = {}, path = "/mcp"
 
 test("it listens on loopback, says where, and keeps its token for this user alone", () => {
   expect(server.url).toMatch(/^http:\/\/127\.0\.0\.1:[0-9]+\/mcp$/);
-  const path = join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).port}`);
+  const path = join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).host}`);
   expect(server.stderr()).toContain(`token_file=${path}\n`);
   expect(readFileSync(path, "utf8")).toBe(`${server.token}\n`);
   expect(statSync(path).mode & 0o777).toBe(0o600);
@@ -123,7 +123,7 @@ test("what it refuses to do", () => {
   expect(pyro("--http", "nonsense").stderr).toContain("It is ADDRESS:PORT, as 127.0.0.1:0 or [::1]:8080.");
   expect(pyro("--http", "127.0.0.1:99999")).toMatchObject({ status: 2 });
   expect(pyro("--http", new URL(server.url).host).stderr).toContain("something else listens there");
-  expect(readFileSync(join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).port}`), "utf8")).toBe(`${server.token}\n`); // of the one that listens
+  expect(readFileSync(join(home, `.local/state/pyro-mcp/mcp-token.${new URL(server.url).host}`), "utf8")).toBe(`${server.token}\n`); // of the one that listens
   expect(pyro("--tools", "some").stderr).toContain("Allowed choices are run, contract, all.");
   const token = join(home, "token");
   writeFileSync(token, "0123456789abcdef\n");
@@ -134,11 +134,12 @@ test("what it refuses to do", () => {
   expect(pyro("--http", "127.0.0.1:0", "--token-file", token).stderr).toContain("holds no token");
 });
 
-test("two servers have a token each, in a file that goes with its server", async () => {
+// On another port, and on the same one of another address.
+test.each(["127.0.0.1:0", "127.0.0.2:PORT"])("two servers have a token each, in a file that goes with its server: %s", async (address) => {
   const tokens = () => readdirSync(join(home, ".local/state/pyro-mcp")).filter((name) => name.startsWith("mcp-token"));
   const before = tokens();
-  const other = await serveHttp([], { HOME: home });
-  const fileOf = ({ url }: Served) => join(home, `.local/state/pyro-mcp/mcp-token.${new URL(url).port}`);
+  const other = await serveHttp(["--http", address.replace("PORT", new URL(server.url).port)], { HOME: home });
+  const fileOf = ({ url }: Served) => join(home, `.local/state/pyro-mcp/mcp-token.${new URL(url).host}`);
   const kept = [server, other].map((each) => (existsSync(fileOf(each)) ? readFileSync(fileOf(each), "utf8") : ""));
   expect(await other.end()).toBe(0);
   expect(kept).toEqual([`${server.token}\n`, `${other.token}\n`]);

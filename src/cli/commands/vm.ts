@@ -68,7 +68,7 @@ Example:
     .argument("<vm-id>", "see `pyro vm list`")
     .option("--json", "print JSON")
     .action(async (vmId: string, flags: JsonFlag) => {
-      const slow = setTimeout(() => output.line(`[stop] phase=stop vm_id=${vmId} message="the guest writes its disk and powers itself off"`), slowMs);
+      const slow = flags.json ? undefined : setTimeout(() => output.line(`[stop] phase=stop vm_id=${vmId} message="the guest writes its disk and powers itself off"`), slowMs);
       try {
         shown(output, await stopVm(vmId, { signal }), flags.json);
       } finally {

@@ -116,16 +116,17 @@ async function complete(descriptor: Descriptor, partial: string, openBlob: OpenB
     const part = await Part.of(file, descriptor);
     const resumed = part.bytes > 0;
     let fruitless = 0;
+    let most = part.bytes; // who begins anew each time, and breaks off, brings nothing before that
     while (part.bytes < descriptor.sizeBytes || (descriptor.sizeBytes === 0 && fruitless === 0)) {
       checkSignal(options.signal);
-      const before = part.bytes;
-      const opened = await openBlob(descriptor, before); // whoever opens has tried again by itself
+      const opened = await openBlob(descriptor, part.bytes); // whoever opens has tried again by itself
       const failure = await part.take(opened, options).then(() => undefined, (error: unknown) => {
         if (error instanceof BrokenOff) return error;
         throw error;
       });
       if (part.bytes >= descriptor.sizeBytes) break;
-      fruitless = part.bytes >= before + fruitBytes ? 0 : fruitless + 1;
+      fruitless = part.bytes >= most + fruitBytes ? 0 : fruitless + 1;
+      most = Math.max(most, part.bytes);
       const why = failure ?? new BrokenOff(`The content ${descriptor.digest} ended after ${part.bytes} of ${descriptor.sizeBytes} bytes.`);
       if (fruitless >= maxFruitlessTries) throw why;
       log("blob broke off", { digest: descriptor.digest, bytes: part.bytes, why: why.message });

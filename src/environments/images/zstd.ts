@@ -49,7 +49,7 @@ export async function* cutAtFrames(source: AsyncIterable<Uint8Array>): AsyncGene
 }
 
 function damaged(cause?: unknown): PyroError {
-  return new PyroError("ENVIRONMENT_INVALID", "The layer's zstd data is damaged.", { cause });
+  return new PyroError("ENVIRONMENT_INVALID", "Its zstd data is damaged.", { cause });
 }
 
 /**
@@ -125,7 +125,7 @@ export class WindowCheck {
     const single = (descriptor >> 5) & 1;
     const sizeAt = 1 + 1 - single + [0, 1, 2, 4][descriptor & 3]!;
     const window = single === 1 ? little(header.slice(sizeAt)) + (descriptor >> 6 === 1 ? 256 : 0) : 2 ** (10 + (header[1]! >> 3)) * (1 + (header[1]! & 7) / 8);
-    if (window > maxZstdWindowBytes) throw new PyroError("ENVIRONMENT_INVALID", `The layer's zstd data wants a window of ${window} bytes, over the limit maxZstdWindowBytes (${maxZstdWindowBytes}).`, { hint: "Compress it without --long or --ultra." });
+    if (window > maxZstdWindowBytes) throw new PyroError("ENVIRONMENT_INVALID", `Its zstd data wants a window of ${window} bytes, over the limit maxZstdWindowBytes (${maxZstdWindowBytes}).`, { hint: "Compress it without --long or --ultra." });
   }
 
   private next(state: WindowCheck["state"], wanted: number): void {

@@ -168,8 +168,8 @@ export class RegistryClient {
     const realm = parseUrl(parameters.get("realm") ?? "");
     if (realm === undefined || !/^https?:$/.test(realm.protocol)) throw new PyroError("REGISTRY", `${host} does not say where to get a token.`);
     // A password goes over the wire in the clear only where the registry itself is asked in the clear, and over a network not because this machine needs no TLS.
-    if (credentials !== undefined && realm.protocol === "http:" && isLoopback(this.base.hostname) && !isLoopback(realm.hostname)) throw new PyroError("DENIED", `${host} wants the password to be sent to ${realm.host} without TLS, which is not done.`, { hint: "Let the registry name a token service that has TLS." });
-    if (realm.protocol === "http:" && this.base.protocol === "https:" && credentials !== undefined) throw new PyroError("DENIED", `${host} wants the password to be sent to ${realm.host} without TLS, which is not done.`, { hint: "Let the registry name a token service that has TLS." });
+    const isClear = this.base.protocol === "http:" && (isLoopback(realm.hostname) || !isLoopback(this.base.hostname));
+    if (credentials !== undefined && realm.protocol === "http:" && !isClear) throw new PyroError("DENIED", `${host} wants the password to be sent to ${realm.host} without TLS, which is not done.`, { hint: "Let the registry name a token service that has TLS." });
     const service = parameters.get("service") ?? "";
     const scope = `repository:${repository}:pull`;
     let answer: Answer;

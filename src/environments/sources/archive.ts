@@ -64,7 +64,7 @@ async function* plain(source: AsyncIterable<Uint8Array>, shown: string): AsyncGe
   const { head, whole } = await withHead(source, 6);
   const program = unreadable.find(([magic]) => head.subarray(0, magic.length).equals(magic))?.[1];
   if (program !== undefined) {
-    await whole.return(undefined);
+    for await (const _ of whole) break; // a generator that has not begun closes nothing
     throw new PyroError("UNSUPPORTED", `${shown} is compressed with ${program}; read are gzip, zstd and what is not compressed.`, { hint: `${program} -dc ARCHIVE | pyro env pull NAME --source -` });
   }
   const { maxExpansionRatio, freeBytes } = layerLimits;
@@ -75,10 +75,15 @@ async function* plain(source: AsyncIterable<Uint8Array>, shown: string): AsyncGe
       yield chunk;
     }
   };
-  for await (const chunk of uncompressed(counted())) {
-    bytes += chunk.length;
-    if (bytes > freeBytes + maxExpansionRatio * stored) throw new PyroError("ENVIRONMENT_INVALID", `The ${stored} bytes of ${shown} so far become more than ${bytes}, over the limit maxExpansionRatio (${maxExpansionRatio}).`);
-    yield chunk;
+  try {
+    for await (const chunk of uncompressed(counted())) {
+      bytes += chunk.length;
+      if (bytes > freeBytes + maxExpansionRatio * stored) throw new PyroError("ENVIRONMENT_INVALID", `Its first ${stored} bytes become ${bytes}, over the limit maxExpansionRatio (${maxExpansionRatio}).`);
+      yield chunk;
+    }
+  } catch (error) {
+    if (!(error instanceof PyroError) || error.code !== "ENVIRONMENT_INVALID") throw error;
+    throw new PyroError(error.code, `${shown}: ${error.message}`, { ...(error.hint !== undefined && { hint: error.hint }), cause: error });
   }
 }
 

@@ -115,8 +115,14 @@ test("which environments VMs need: those that their disks were written over", as
   await recorded({ vmId: "vm-eeee2222", environmentDigest: digest("e") });
   await running("vm-eeee2222");
   await recorded({ vmId: "vm-ffff2222", state: "stopped" });
-  writeFileSync(join(directoryOf("vm-ffff2222"), "vm.json"), '{"schema_version": 99}'); // a newer pyro's
+  writeFileSync(join(directoryOf("vm-ffff2222"), "vm.json"), '{"state": '); // no pyro's
   expect(await environmentsOfVms()).toEqual(new Map([[digest("a"), "vm-aaaa2222"], [digest("e"), "vm-eeee2222"]]));
+  // What it needs would be taken from it otherwise.
+  writeFileSync(join(directoryOf("vm-ffff2222"), "vm.json"), '{"schema_version": 99}');
+  await expect(environmentsOfVms()).rejects.toMatchObject({ code: "UNSUPPORTED", message: "No environment is removed, as it is not known which one the VM vm-ffff2222 needs: The VM's record is in format 99, of a newer pyro; this one knows 1.", hint: "Use that pyro, or update this one." });
+  rmSync(directoryOf("vm-ffff2222"), { recursive: true });
+  symlinkSync("vm-ffff2222", directoryOf("vm-ffff2222")); // can't be read now
+  await expect(environmentsOfVms()).rejects.toMatchObject({ code: "DENIED" });
 });
 
 describe("what can't be asked for", () => {
