@@ -47,9 +47,12 @@ enum {
     ASKED_BYTES = 256,
     ANSWER_BYTES = 4096, /* more than any kernel's structures for a question */
     MAX_CAPABILITY = 63,
-    /* Where the program has what is sealed: a number of our choice, so that a filter knows it, and above all that it has by then. */
+    /*
+     * Where the program has what is sealed: a number of our choice, so that a filter knows it, and above all that it has by then. Where it may not have so
+     * many it is the last one, if there are enough between: QEMU 7.2 has ten more than it was given when it asks.
+     */
     SEALED_FD = 250,
-    NO_FD = -1,
+    LEAST_BETWEEN = 16,
     /* Newer than the headers that this may be built with (arch/x86/entry/syscalls/syscall_64.tbl of Linux). */
     FCHMODAT2 = 452,
     SETXATTRAT = 463,
@@ -96,6 +99,12 @@ bool confine_add(struct confine *confine, const char *what) {
     return true;
 }
 
+static int sealed_number(int limit) {
+    struct rlimit most;
+    if (getrlimit(RLIMIT_NOFILE, &most) != 0 || most.rlim_cur > SEALED_FD || most.rlim_cur < (rlim_t)(limit + LEAST_BETWEEN)) return SEALED_FD;
+    return (int)most.rlim_cur - 1;
+}
+
 static uid_t own_user(void) {
     struct stat space = {0};
     unsigned other = stat("/proc/self/ns/pid", &space) == 0 ? (unsigned)space.st_ino : 0;
@@ -109,6 +118,7 @@ bool confine_open(struct confine *confine, int limit) {
     confine->uid = geteuid();
     confine->gid = getegid();
     confine->own = own_user();
+    confine->sealed_fd = confine->sealed ? sealed_number(limit) : -1;
     if (confine->reopen >= limit) {
         errno = EBADF;
         return false;
@@ -369,11 +379,11 @@ static int listen_to_opens(bool reading) {
     return reading ? set_filter(all, sizeof all, SECCOMP_FILTER_FLAG_NEW_LISTENER) : set_filter(writes, sizeof writes, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
-static bool filter_calls(bool sealed) {
+static bool filter_calls(int sealed_fd) {
     uint32_t self = (uint32_t)getpid();
     struct sock_filter filter[] = {
         OWN_ARCHITECTURE,
-        IF_NOT(SYS_fallocate, 4), LOAD_ARGUMENT(0), IF_NOT((uint32_t)(sealed ? SEALED_FD : NO_FD), 1), REFUSE(0), ALLOW,
+        IF_NOT(SYS_fallocate, 4), LOAD_ARGUMENT(0), IF_NOT((uint32_t)sealed_fd, 1), REFUSE(0), ALLOW,
         /* Threads, but no processes; the C library falls back to clone(2) when clone3(2), whose flags are in memory, is not there. */
         IF_NOT(SYS_clone, 4), LOAD_ARGUMENT(0), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1), ALLOW, REFUSE(EPERM),
         REFUSE_CALL(SYS_clone3, ENOSYS), REFUSE_CALL(SYS_fork, EPERM), REFUSE_CALL(SYS_vfork, EPERM),
@@ -418,7 +428,7 @@ static bool filter_calls(bool sealed) {
 }
 #else
 static int listen_to_opens(bool reading) { return (void)reading, errno = ENOSYS, -1; }
-static bool filter_calls(bool sealed) { return (void)sealed, errno = ENOSYS, false; }
+static bool filter_calls(int sealed_fd) { return (void)sealed_fd, errno = ENOSYS, false; }
 #endif
 
 static bool drop_capabilities(void) {
@@ -475,7 +485,7 @@ void confine_enter(const struct confine *confine, unsigned long namespaces, cons
     }
     if (quiet && drop_capabilities()) had(&report, CONFINE_PRIVILEGES);
     else not_had(&report, CONFINE_PRIVILEGES, "dropping capabilities");
-    bool filtered = filter_calls(confine->sealed);
+    bool filtered = filter_calls(confine->sealed_fd);
     if (confine->sealed && (!filtered || listener < 0)) {
         dprintf(STDERR_FILENO, "pyro-keeper: memory can't be sealed here\n");
         _exit(125);
@@ -553,7 +563,7 @@ static void answer(struct confine *confine, const struct seccomp_notif *question
     int fd = named ? open_for(confine, name, writing) : -1;
     bool sealed = confine->sealed && confine->copy != unasked;
     struct seccomp_notif_addfd add = {.id = question->id, .srcfd = (uint32_t)fd, .newfd_flags = O_CLOEXEC};
-    if (fd >= 0 && sealed) add.flags = SECCOMP_ADDFD_FLAG_SETFD, add.newfd = SEALED_FD;
+    if (fd >= 0 && sealed) add.flags = SECCOMP_ADDFD_FLAG_SETFD, add.newfd = (uint32_t)confine->sealed_fd;
     int theirs = fd >= 0 ? ioctl(confine->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add) : -1;
     if (fd >= 0) close(fd);
     given->id = question->id;

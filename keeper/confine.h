@@ -41,6 +41,7 @@ struct confine {
     gid_t gid;
     int reopen;   /* -1: none */
     bool sealed;  /* `reopen` came by `seal` */
+    int sealed_fd; /* the number under which the program has it then; -1: none */
     int copy;     /* of `reopen`, until it was asked for */
     int pair[2];  /* what the program's process tells us before it is executed */
     int listener; /* where it asks for what it may not open itself; -1: nowhere */

@@ -15,23 +15,31 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-const waiting = new WeakMap<AbortSignal, Set<() => void>>();
+/** Who waits for a signal, and the listener that calls them. */
+const waiting = new WeakMap<AbortSignal, { all: Set<() => void>; listener: () => void }>();
 
 /**
  * Calls `work` once when `signal` aborts, unless what this gives was called before; never for one that has aborted already. A signal has one listener of ours,
- * however many wait for it: a program may have one for all its VMs, and Node warns of eleven.
+ * however many wait for it: a program may have one for all its VMs, and Node warns of eleven. It has none when nobody waits: Node lets go of no signal of
+ * `AbortSignal.any` or `timeout` that has one, and a program may make such a signal for each call.
  */
 export function whenAborted(signal: AbortSignal | undefined, work: () => void): () => void {
   if (signal === undefined || signal.aborted) return () => {};
-  let all = waiting.get(signal);
-  if (all === undefined) {
-    const called = (all = new Set());
-    waiting.set(signal, all);
-    signal.addEventListener("abort", () => called.forEach((each) => each()), { once: true });
+  let those = waiting.get(signal);
+  if (those === undefined) {
+    const all = new Set<() => void>();
+    those = { all, listener: () => all.forEach((each) => each()) };
+    waiting.set(signal, those);
+    signal.addEventListener("abort", those.listener, { once: true });
   }
+  const { all, listener } = those;
   const entry = () => work(); // the same work may wait twice
-  const set = all.add(entry);
-  return () => void set.delete(entry);
+  all.add(entry);
+  return () => {
+    if (!all.delete(entry) || all.size > 0) return;
+    waiting.delete(signal);
+    signal.removeEventListener("abort", listener);
+  };
 }
 
 /** A signal of one's own that aborts with another one. */

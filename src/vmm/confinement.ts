@@ -1,4 +1,5 @@
 /** How far a monitor can be confined on this host (`keeper/confine.h`), found out by confining a process. */
+import { readFile } from "node:fs/promises";
 import { runChild } from "../base/child.js";
 import { PyroError } from "../base/error.js";
 import { nativeProgram } from "../base/paths.js";
@@ -24,10 +25,13 @@ export async function inspectConfinement(): Promise<ConfinementPiece[]> {
   return pieces;
 }
 
-/** Whether a fork's monitor can be kept from making holes into its template's memory, which takes the filter of its calls. Asked once per boot of the host and keeper (10 ms). */
+/**
+ * Whether a fork's monitor can be kept from making holes into its template's memory, which takes the filter of its calls. Asked once per boot of the host, keeper and number of
+ * filters that we have ourselves (10 ms): a container has some, and may have this cache.
+ */
 export async function canSealMemory(): Promise<boolean> {
-  const [boot, keeper] = await Promise.all([hostBootId(), fileKey(nativeProgram("pyro-keeper"))]);
-  const key = `${boot} ${keeper}`;
+  const [boot, keeper, status] = await Promise.all([hostBootId(), fileKey(nativeProgram("pyro-keeper")), readFile("/proc/self/status", "latin1")]);
+  const key = [boot, keeper, ...status.split("\n").filter((line) => line.startsWith("Seccomp"))].join(" ").replaceAll("\t", " ");
   const kept = await readFact("confinement", key);
   if (typeof kept === "boolean") return kept;
   const can = (await inspectConfinement()).some(({ name, had }) => name === "calls" && had);

@@ -1,5 +1,5 @@
 // The host's side of tree copies: what is read of the host, and what a guest's entries may do to it.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, watch, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -272,6 +272,21 @@ test("so is a directory", async () => {
     seen.close();
     expect([moved, readdirSync(at("to")), readdirSync(directory)]).toEqual([["to", "to"], ["new"], ["to"]]); // away and here, and no third name; when they are the same moment does not show
     rmSync(at("to"), { recursive: true });
+  }
+});
+
+test("where something is mounted nothing is replaced: it would go aside with the rest, and could not be removed", async ({ skip }) => {
+  skip(process.geteuid!() !== 0, "only root mounts");
+  for (const place of [at("to", "a b"), at("to")]) {
+    mkdirSync(place, { recursive: true });
+    skip(spawnSync("mount", ["-t", "tmpfs", "tmpfs", place]).status !== 0, "nothing can be mounted here");
+    try {
+      writeFileSync(join(place, "precious"), "");
+      await expect(write([folder("")], { replace: true })).rejects.toMatchObject({ code: "DENIED", message: `${at("to")} can't be replaced: ${place} is mounted.` });
+      expect([readdirSync(place), readdirSync(directory)]).toEqual([["precious"], ["to"]]);
+    } finally {
+      execFileSync("umount", [place]);
+    }
   }
 });
 

@@ -255,6 +255,14 @@ it("where the keeper can't answer for it, memory that others have is not given t
   fds.forEach(closeSync);
 });
 
+it.for([64, 200, 250, 251])("with %i descriptors at most, what is sealed has a number, too", (most) => {
+  const fds = [join(directory, "template"), join(directory, "template"), "/dev/zero"].map((file) => openSync(file, "r"));
+  const words = ["keep", "--lifeline", "5", "--grace-ms", "0", "--confine", "seal=3", "--", program, "-append", "reopen=3"];
+  const { stderr } = spawnSync("sh", ["-c", `ulimit -n ${most}; exec "$@"`, "sh", nativeProgram("pyro-keeper"), ...words], { stdio: ["ignore", "pipe", "pipe", ...fds], encoding: "utf8" });
+  fds.forEach(closeSync);
+  expect(stderr).toContain("holes into it are believed in");
+});
+
 function parsePieces(said: string): Map<string, boolean> {
   return new Map(said.trim().split("\n").map((line) => [line.split(" ")[0]!, / yes(?:: .*)?$/.test(line)]));
 }

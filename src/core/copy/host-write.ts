@@ -6,8 +6,8 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { chmod, chown, lchown, link, lstat, lutimes, mkdir, open, rename, rm, symlink, utimes, type FileHandle } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { chmod, chown, lchown, link, lstat, lutimes, mkdir, open, readFile, realpath, rename, rm, symlink, utimes, type FileHandle } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { runChild } from "../../base/child.js";
 import { checkSignal } from "../../base/deadline.js";
 import { PyroError, systemCode, toPyroError } from "../../base/error.js";
@@ -24,10 +24,11 @@ export interface HostWriteOptions {
   signal?: AbortSignal;
 }
 
-/** Makes `entries` at `destination`, an absolute path. Throws EXISTS, NOT_FOUND (its directory), DENIED, DISK_FULL, CANCELLED, and what `entries` throws; nothing is left then. */
+/** Makes `entries` at `destination`, an absolute path. Throws EXISTS, NOT_FOUND (its directory), DENIED (also where something is mounted in what would be replaced), DISK_FULL, CANCELLED, and what `entries` throws; nothing is left then. */
 export async function writeHostTree(destination: string, entries: AsyncIterable<TreeEntry>, counter: CopyCounter, options: HostWriteOptions = {}): Promise<void> {
   const existing = await kindOf(destination);
   if (existing !== undefined && !options.replace) throw exists(destination);
+  if (existing === "directory") await checkNoMounts(destination);
   // Not the destination's name with something behind it: that may be as long as names can be.
   const directory = join(dirname(destination), `.pyro-${randomBytes(6).toString("hex")}`);
   // First of all: who kills us at any later moment leaves nothing. Where the cache is full that is no reason not to save what is in a VM.
@@ -49,6 +50,16 @@ export async function writeHostTree(destination: string, entries: AsyncIterable<
     throw error instanceof PyroError ? error : unwritable(destination, error);
   } finally {
     await removeAll(directory).finally(() => cleared?.release());
+  }
+}
+
+/** What is mounted below a directory goes aside with it, and then the old one can't be removed. Mount points are in the fifth column (proc_pid_mountinfo(5)). */
+async function checkNoMounts(destination: string): Promise<void> {
+  const [mounts, parent] = await Promise.all([readFile("/proc/self/mountinfo", "utf8").catch(() => ""), realpath(dirname(destination)).catch(() => dirname(destination))]);
+  const real = join(parent, basename(destination));
+  for (const line of mounts.split("\n")) {
+    const place = (line.split(" ")[4] ?? "").replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+    if (`${place}/`.startsWith(`${real}/`)) throw new PyroError("DENIED", `${destination} can't be replaced: ${place} is mounted.`, { hint: "Unmount it, or give another destination." });
   }
 }
 
@@ -74,12 +85,15 @@ async function replace(made: string, destination: string, directory: string): Pr
   if (!kinds.includes("directory") || kinds[1] === undefined) return give(made, destination);
   if (await exchange(made, destination)) return;
   const old = `${directory}.old`;
-  await rename(destination, old);
+  const wasThere = await rename(destination, old).then(() => true, (error: unknown) => {
+    if (systemCode(error) !== "ENOENT") throw error;
+    return false; // it went meanwhile
+  });
   await give(made, destination).catch(async (error: unknown) => {
-    await rename(old, destination);
+    if (wasThere) await rename(old, destination);
     throw error;
   });
-  await rename(old, `${directory}/old`).catch(() => removeAll(old)); // one that its owner may not write to stays where it is
+  if (wasThere) await rename(old, `${directory}/old`).catch(() => removeAll(old)); // one that its owner may not write to stays where it is
 }
 
 /** True if each has the other's place now. What is there says so, not whoever did it, who may have been ended right after. */

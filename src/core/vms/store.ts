@@ -87,10 +87,10 @@ export async function lookAt(vmId: string): Promise<Known | "gone" | undefined> 
   }
 }
 
-/** Runs `work` while nobody else changes this VM. Throws NOT_FOUND, CANCELLED. */
-export async function withVm<T>(vmId: string, signal: AbortSignal | undefined, work: (known: Known) => Promise<T>): Promise<T> {
+/** Runs `work` while nobody else changes this VM; calls `onWait` if somebody does. Throws NOT_FOUND, CANCELLED. */
+export async function withVm<T>(vmId: string, signal: AbortSignal | undefined, work: (known: Known) => Promise<T>, onWait?: () => void): Promise<T> {
   if (!vmIdPattern.test(vmId) || !(await isThere(places.vm(vmId)))) throw await notFound(vmId);
-  const lock = await takeLock(places.lock(vmId), signal === undefined ? {} : { signal });
+  const lock = await takeLock(places.lock(vmId), { ...(signal && { signal }), ...(onWait && { onWait }) });
   try {
     const known = await knowVm(vmId);
     try {

@@ -16,7 +16,7 @@ import { listVms, statusVm, vmLogs } from "../../../src/core/vms/status.js";
 import { networkInfoVm } from "../../../src/core/vms/network.js";
 import { stopVm } from "../../../src/core/vms/stop.js";
 import { environmentsOfVms } from "../../../src/core/vms/needed.js";
-import { lookAt } from "../../../src/core/vms/store.js";
+import { lookAt, tryVmLock } from "../../../src/core/vms/store.js";
 import { findVm, hostBootId, hostUptimeMs } from "../../../src/vmm/index.js";
 
 let state: string;
@@ -411,6 +411,17 @@ describe("verbs at once", () => {
     }
     // Ended and not removed yet, it is stopped.
     expect([...seen].filter((each) => !["started", "stopped", "NOT_FOUND"].includes(each))).toEqual([]);
+  });
+
+  test("who deletes a VM does not wait for its guest, though it is being stopped, for which a guest has minutes", async () => {
+    await recorded();
+    const keeper = await running();
+    const stopping = (await tryVmLock(id))!;
+    const deleting = deleteVm(id);
+    await gone(keeper);
+    await stopping.release();
+    expect(await deleting).toEqual({ vmId: id, deleted: true });
+    expect([here("vms"), here("vm-locks")]).toEqual([[], []]);
   });
 
   test("many that delete one VM at once: one did it, the others hear that there is none", async () => {
