@@ -63,6 +63,19 @@ export function follow(signal: AbortSignal | undefined): Following {
   };
 }
 
+/** The same, and it aborts by itself after `ms` milliseconds, for the reason that `late` makes. */
+export function followFor(signal: AbortSignal | undefined, ms: number, late?: () => unknown): Following {
+  const own = follow(signal);
+  const timer = setTimeout(() => own.abort(late?.()), ms);
+  return {
+    signal: own.signal,
+    abort: (reason) => {
+      clearTimeout(timer);
+      own.abort(reason);
+    },
+  };
+}
+
 /** Of a wait that may be cut short by the host, the longest step, milliseconds. */
 const stepMs = 250;
 

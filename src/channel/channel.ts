@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Duplex, Readable } from "node:stream";
 import { PyroError } from "../base/error.js";
-import { checkSignal, follow } from "../base/deadline.js";
+import { checkSignal, followFor } from "../base/deadline.js";
 import { shakeHands, type ConnectOptions, type Hello } from "./connect.js";
 import { answerOf } from "./answer.js";
 import { change, makeDirectory, makeLink, remove, rename, type Change, type MakeDirectoryOptions, type RemoveOptions } from "./entries.js";
@@ -96,13 +96,9 @@ export async function connectChannel(transport: Duplex, options: ConnectOptions 
   const ask = (what: string, fields: readonly Field[], result: readonly TagName[] = [], signal?: AbortSignal) => {
     checkSignal(signal);
     const stream = mux.open(fields, { result });
-    const patience = follow(signal);
     const late = () => new PyroError("TIMEOUT", `The guest did not ${what} within ${ANSWER_DEADLINE_MS / 1000} s.`, { hint: "It hangs or is overloaded; its console tells more." });
-    const timer = setTimeout(() => patience.abort(late()), ANSWER_DEADLINE_MS);
-    return answerOf(stream, what, patience.signal).finally(() => {
-      clearTimeout(timer);
-      patience.abort();
-    });
+    const patience = followFor(signal, ANSWER_DEADLINE_MS, late);
+    return answerOf(stream, what, patience.signal).finally(() => patience.abort());
   };
   const askUntil = (until: AbortSignal | undefined, what: string, fields: readonly Field[], result: readonly TagName[]) =>
     until === undefined ? ask(what, fields, result) : answerOf(mux.open(fields, { result }), what, until);

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkSignal, follow } from "../base/deadline.js";
+import { checkSignal, followFor } from "../base/deadline.js";
 import { makeDirectory } from "../base/directory.js";
 import { PyroError, toPyroError } from "../base/error.js";
 import { takeLock, tryLock, type Lock } from "../base/lock.js";
@@ -223,13 +223,11 @@ async function checkSpace({ memMib }: VmSpec): Promise<void> {
 /** One for all templates: on a host that makes two at once, neither is ready sooner. */
 async function takeTemplatesLock({ signal, onWait }: PruneTemplatesOptions, ms = waitMs): Promise<Lock> {
   await makeDirectory(places.templates());
-  const patience = follow(signal);
   const late = () => new PyroError("TIMEOUT", `Another process was still making a template after ${ms / 1000} s.`, { hint: "Try again when it is done. VMs are booted until then." });
-  const timer = setTimeout(() => patience.abort(late()), ms);
+  const patience = followFor(signal, ms, late);
   try {
     return await takeLock(places.lock(), { signal: patience.signal, ...(onWait && { onWait }) });
   } finally {
-    clearTimeout(timer);
     patience.abort();
   }
 }

@@ -1,5 +1,5 @@
 /** What a VM uses, as the host sees it and as the guest does. */
-import { checkSignal, follow, unlessAborted } from "../../base/deadline.js";
+import { checkSignal, followFor, unlessAborted } from "../../base/deadline.js";
 import { PyroError } from "../../base/error.js";
 import { log } from "../../base/log.js";
 import type { GuestStats } from "../../channel/index.js";
@@ -57,8 +57,7 @@ export async function statsVm(vmId: string, { signal }: { signal?: AbortSignal }
 }
 
 async function askGuest(known: Known, signal: AbortSignal | undefined): Promise<VmStats["guest"]> {
-  const enough = follow(signal);
-  const timer = setTimeout(() => enough.abort(), guestMs);
+  const enough = followFor(signal, guestMs);
   try {
     const vm = await connectVm(known, { signal: enough.signal });
     try {
@@ -71,7 +70,6 @@ async function askGuest(known: Known, signal: AbortSignal | undefined): Promise<
     log("a guest does not tell how it is", { vmId: known.record.vmId, why: error instanceof PyroError ? error.message : String(error) });
     return undefined;
   } finally {
-    clearTimeout(timer);
     enough.abort();
   }
 }
