@@ -10,6 +10,11 @@ export function limitOption(flags: string, description: string, name: "vcpuCount
   });
 }
 
+export function wholeNumber(text: string): number {
+  if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
+  return Number(text);
+}
+
 /** The flags that say in what surroundings a command runs in the guest. */
 export interface SurroundingFlags {
   env?: Record<string, string>;

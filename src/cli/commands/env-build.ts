@@ -2,7 +2,7 @@ import { InvalidArgumentError, Option, type Command as Program } from "commander
 import { PyroError } from "../../base/error.js";
 import { buildEnvironment, limits, type Phase } from "../../core/index.js";
 import { exactWords } from "../exact-words.js";
-import { limitOption, policyOf, policyOptions, surroundingOptions, surroundingsOf, type PolicyFlags, type SurroundingFlags } from "../options.js";
+import { limitOption, policyOf, policyOptions, surroundingOptions, surroundingsOf, wholeNumber, type PolicyFlags, type SurroundingFlags } from "../options.js";
 import { phaseLine, refusalLines } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
@@ -92,9 +92,4 @@ function addCopy(text: string, before: { source: string; destination: string }[]
   const [source, destination] = [text.slice(0, colon), text.slice(colon + 1)];
   if (colon < 1 || !destination.startsWith("/")) throw new InvalidArgumentError("It is SOURCE:DESTINATION, the destination a whole path in the VM.");
   return [...before, { source, destination }];
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
-  return Number(text);
 }

@@ -1,6 +1,6 @@
-import { InvalidArgumentError, Option, type Command as Program } from "commander";
+import { Option, type Command as Program } from "commander";
 import { exportEnvironment, inspectEnvironment, listEnvironments, pruneEnvironments, pullEnvironment, removeEnvironment, warmEnvironment } from "../../core/index.js";
-import { limitOption } from "../options.js";
+import { limitOption, wholeNumber } from "../options.js";
 import { phaseLine, pullJson, pullLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable } from "../render.js";
@@ -146,9 +146,4 @@ Examples:
     for (const each of removed) output.line(`removed ${each}`);
     output.result(`${formatBytes(reclaimedBytes)} freed\n`);
   }
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
-  return Number(text);
 }

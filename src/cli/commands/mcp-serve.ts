@@ -20,8 +20,8 @@ export function define(mcp: Program, context: CommandContext): void {
     .addOption(new Option("--allow-remote <name>", "listen on an address that is not loopback; clients call this host by NAME; may be given again").argParser((name: string, before: string[] = []) => [...before, name]))
     .option("--token-file <path>", "holds the token that clients over HTTP show (default a new one)")
     .addOption(new Option("--tools <profile>", "run: one-off commands; contract: the lifecycle of VMs, too; all: many commands on one VM, too (default all)").choices(["run", "contract", "all"]))
-    .addOption(new Option("--max-vms <n>", "VMs that are started or worked with at the same time (1 to 256, default 16)").argParser(wholeNumber(256)))
-    .addOption(new Option("--max-running-vms <n>", "VMs of vm_open and vm_start that run at the same time (1 to 1024, default 64)").argParser(wholeNumber(1024)))
+    .addOption(new Option("--max-vms <n>", "VMs that are started or worked with at the same time (1 to 256, default 16)").argParser(numberTo(256)))
+    .addOption(new Option("--max-running-vms <n>", "VMs of vm_open and vm_start that run at the same time (1 to 1024, default 64)").argParser(numberTo(1024)))
     .addHelpText(
       "after",
       `
@@ -61,7 +61,7 @@ function parseAddress(text: string): { host: string; port: number } {
   return { host: (match[1] ?? "127.0.0.1").replace(/^\[|\]$/g, ""), port: Number(match[2]) };
 }
 
-function wholeNumber(most: number): (text: string) => number {
+function numberTo(most: number): (text: string) => number {
   return (text) => {
     if (!/^[0-9]{1,4}$/.test(text) || Number(text) < 1 || Number(text) > most) throw new InvalidArgumentError(`It is a whole number from 1 to ${most}.`);
     return Number(text);

@@ -1,7 +1,7 @@
-import { InvalidArgumentError, Option, type Command as Program } from "commander";
+import { Option, type Command as Program } from "commander";
 import { PyroError } from "../../base/error.js";
 import { auditVm, createVm, deleteVm, listVms, networkInfoVm, reapExpired, setNetworkVm, startVm, statsVm, statusVm, stopVm, vmLogs, type AuditRecord, type CreateRequest, type NetworkInfo, type NetworkRequest, type Vm } from "../../core/index.js";
-import { limitOption, networkOptions, policyOf, policyOptions, splitNetwork, type NetworkFlags, type PolicyFlags } from "../options.js";
+import { limitOption, networkOptions, policyOf, policyOptions, splitNetwork, wholeNumber, type NetworkFlags, type PolicyFlags } from "../options.js";
 import { phaseLine, warningLine } from "../phases.js";
 import type { CommandContext } from "../program.js";
 import { formatBytes, formatTable, formatUntil, type Output } from "../render.js";
@@ -158,10 +158,7 @@ Example:
   vm.command("audit")
     .description("print what a VM asked of the network, and what became of it, oldest first")
     .argument("<vm-id>", "see `pyro vm list`")
-    .addOption(new Option("--last <n>", "only the last n lines").argParser((text: string) => {
-      if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It is a whole number.");
-      return Number(text);
-    }))
+    .addOption(new Option("--last <n>", "only the last n lines").argParser(wholeNumber))
     .option("--json", "print JSON")
     .action(async (vmId: string, { json, last }: JsonFlag & { last?: number }) => {
       const records = await auditVm(vmId, { signal, ...(last !== undefined && { last }) });
