@@ -12,7 +12,7 @@
 #include "limits.h"
 #include "log.h"
 
-// What gives memory back goes in only when there is some to give: telling the host of all that is free dirties 2 MB of the kernel's own.
+// What gives memory back goes in only when there is some to give: telling the host of all that is free dirties a page of the kernel's own for each block of it.
 static const char late_name[] = "-virtio_balloon.ko";
 static int late_fd = -1;
 

@@ -27,7 +27,7 @@ export async function inspectConfinement(): Promise<ConfinementPiece[]> {
 
 /**
  * Whether a fork's monitor can be kept from making holes into its template's memory, which takes the filter of its calls. Asked once per boot of the host, keeper and number of
- * filters that we have ourselves (10 ms): a container has some, and may have this cache.
+ * filters that we have ourselves: a container has some, and may have this cache.
  */
 export async function canSealMemory(): Promise<boolean> {
   const [boot, keeper, status] = await Promise.all([hostBootId(), fileKey(nativeProgram("pyro-keeper")), readFile("/proc/self/status", "latin1")]);
